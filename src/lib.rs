@@ -1,0 +1,37 @@
+//! The core of feastrs: the hot work of a Feast feature store, with no Python in it.
+//!
+//! Layers, lowest first. A file imports lower layers and its own folder, nothing else
+//! (`tests/rust/layers.rs` enforces it). Data flows one way:
+//! request -> plan -> store -> assemble -> columns -> Python, Arrow or JSON.
+//!
+//! | layer | modules | what they know |
+//! |---|---|---|
+//! | L0 | [`error`], [`call`], [`config`] | failures, deadlines and interrupts, `feature_store.yaml` |
+//! | L1 | [`value`], [`key`], [`hash`] | Feast's bytes: values, entity keys, field names |
+//! | L2 | [`registry`], [`store`] | where definitions and online rows live |
+//! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
+//! | L4 | [`materialize`] | the one place where offline meets online |
+//! | L5 | `py` | Python bindings, behind the feature `python` |
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod call;
+pub mod config;
+pub mod error;
+
+pub mod hash;
+pub mod key;
+pub mod value;
+
+pub mod registry;
+pub mod store;
+
+pub mod offline;
+pub mod online;
+
+pub mod materialize;
+
+#[cfg(feature = "python")]
+mod py;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,109 @@
+//! Online stores: where materialized rows live. One trait, [`OnlineStore`], over Redis and
+//! SQLite; what is read and written is the same, so everything above is written once.
+//!
+//! Stores move bytes. They must not know feature services, requests, Arrow or types: keys
+//! come encoded, values come and go as serialized `feast.types.Value`.
+
+pub mod redis;
+pub mod sqlite;
+
+use crate::call::Call;
+use crate::error::Result;
+use crate::value::PackedBytes;
+
+/// A feature view as a store knows it: names, and what is derived from names.
+#[derive(Clone, Debug)]
+pub struct StoredView {
+    /// The view's name, with the suffix `_vN` where the registry versions online views.
+    pub name: String,
+    /// Features in the order in which values are given and taken.
+    pub features: Vec<StoredFeature>,
+    /// Redis: the field of the event timestamp, `_ts:<name>`.
+    pub timestamp_field: Vec<u8>,
+}
+
+/// A feature of a [`StoredView`].
+#[derive(Clone, Debug)]
+pub struct StoredFeature {
+    /// The feature's name, as the registry has it.
+    pub name: String,
+    /// Redis: the field of the value, murmur3-32 of `<view>:<feature>`, little endian.
+    pub field: [u8; 4],
+}
+
+/// Entities that share join keys, and the views to read for each of them. In Redis each
+/// entity is one hash, so a group costs one command for each key.
+pub struct ReadGroup<'a> {
+    /// Encoded entity keys, each once, without the project.
+    pub keys: &'a PackedBytes,
+    /// The views, each with the features to read.
+    pub views: &'a [StoredView],
+    /// How many fields the whole hash of an entity is expected to have: all features of all
+    /// views with these join keys, and a timestamp for each view.
+    pub expected_fields: usize,
+}
+
+/// Takes what a store found. Called once for each (group, view, key), and for each group and
+/// view in the order of the keys.
+pub trait RowSink {
+    /// The row of one view for one entity. `event_timestamp` is microseconds since the epoch,
+    /// UTC; `None` means that the store has no row, and then all `values` are `None`.
+    /// `values` are serialized `feast.types.Value` in the order of the view's features;
+    /// `None` is a feature that is not there, an empty slice one that was stored as null.
+    fn row(
+        &mut self,
+        group: usize,
+        view: usize,
+        event_timestamp: Option<i64>,
+        values: &[Option<&[u8]>],
+    ) -> Result<()>;
+}
+
+/// Rows of one view on their way to a store. Entity keys are unique within a batch.
+pub struct WriteBatch<'a> {
+    /// The view, with the features in the order of `values`.
+    pub view: &'a StoredView,
+    /// Encoded entity keys, without the project.
+    pub keys: &'a PackedBytes,
+    /// For each row, microseconds since the epoch, UTC.
+    pub event_timestamps: &'a [i64],
+    /// For each row, microseconds since the epoch, UTC. `None`: the source has no such
+    /// column. Only SQLite keeps it.
+    pub created_timestamps: Option<&'a [Option<i64>]>,
+    /// For each feature, the serialized `feast.types.Value` of each row; empty is null.
+    pub values: &'a [PackedBytes],
+}
+
+/// What became of a [`WriteBatch`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteReport {
+    /// Rows that the store now holds.
+    pub written: u64,
+    /// Rows left out because the store holds a newer one (or, with `equal_timestamps: skip`,
+    /// one of the same time).
+    pub older: u64,
+}
+
+/// What happens to a row whose event timestamp equals the stored one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EqualTimestamps {
+    /// The row that arrives last stays, so that corrections land.
+    #[default]
+    Overwrite,
+    /// The row that is there stays, as in Feast.
+    Skip,
+}
+
+/// Where online rows are read and written. Calls block; many threads may call at once.
+pub trait OnlineStore: Send + Sync {
+    /// Reads every view of every group for every key, and gives the rows to `sink`.
+    fn read(&self, groups: &[ReadGroup<'_>], sink: &mut dyn RowSink, call: &Call<'_>)
+    -> Result<()>;
+
+    /// Writes a batch; for each entity the newest event timestamp wins, atomically. When it
+    /// returns `Ok`, every row has been acknowledged by the store.
+    fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport>;
+
+    /// Makes what the views need before they are first written (SQLite: tables).
+    fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> Result<()>;
+}
