@@ -55,7 +55,11 @@ pub enum ErrorKind {
     StoreRefused,
     /// What the online store holds is not what Feast writes.
     StoreInvalid,
-    /// Needs Feast itself, or is not supported at all; the message says which.
+    /// Entity rows lack a join key that a requested view needs.
+    JoinKeyMissing,
+    /// Only Feast itself can do this; where it is installed the Python door hands it over.
+    NeedsFeast,
+    /// Not supported at all; the message says what is.
     Unsupported,
     /// The caller asked to stop.
     Interrupted,
@@ -90,6 +94,8 @@ impl ErrorKind {
         ErrorKind::StoreDenied,
         ErrorKind::StoreRefused,
         ErrorKind::StoreInvalid,
+        ErrorKind::JoinKeyMissing,
+        ErrorKind::NeedsFeast,
         ErrorKind::Unsupported,
         ErrorKind::Interrupted,
         ErrorKind::Io,
