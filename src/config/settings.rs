@@ -1,11 +1,9 @@
-//! `feature_store.yaml`: what feastrs needs of it, with Feast's defaults.
+//! The settings themselves: what feastrs needs of `feature_store.yaml`, already checked.
 //!
 //! Secrets (a connection string may hold one) live in [`Secret`], which never prints.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-
-use crate::error::{Error, ErrorKind, Result};
+use std::path::PathBuf;
 
 /// Text that must not appear in an error, a log or a `repr`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -145,12 +143,4 @@ pub struct MaterializationConfig {
     pub max_memory_mb: u64,
     /// Ours: skip and count rows with a null join key instead of failing.
     pub skip_null_keys: bool,
-}
-
-impl RepoConfig {
-    /// Reads `feature_store.yaml` of the repository at `repo_path`.
-    pub fn load(repo_path: &Path, yaml_file: &Path) -> Result<Self> {
-        let _ = (repo_path, yaml_file);
-        Err(Error::new(ErrorKind::Unsupported, "stub"))
-    }
 }

@@ -1,0 +1,18 @@
+//! `feature_store.yaml`: what feastrs needs of it, with Feast's names and defaults.
+//!
+//! `locate` finds the file, `variables` expands `$VAR`, `section` reads one mapping with
+//! checked types, `load` and `online` turn sections into `settings`. Must not know how the
+//! settings are used: no connection is opened and no file but the YAML is looked at.
+
+mod load;
+mod locate;
+mod online;
+mod section;
+mod settings;
+mod variables;
+
+pub use locate::locate;
+pub use settings::{
+    MaterializationConfig, OnlineStoreConfig, ReadCommand, RedisConfig, RegistryConfig, RepoConfig,
+    Secret, ServingConfig, SqliteConfig,
+};
