@@ -1,0 +1,328 @@
+//! The rows of a pinned source, batch by batch: only the columns and row groups that are
+//! needed, each row with its number in the whole source, so that a second scan can go
+//! straight to chosen rows.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_schema::DataType;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{
+    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::basic::Type as PhysicalType;
+use parquet::file::metadata::RowGroupMetaData;
+
+use super::row_set::RowSet;
+use super::source::{PinnedFile, SourceFiles};
+use super::timestamps::{TimeWindow, Timestamps};
+use crate::error::{Error, ErrorKind, Result};
+
+/// No batch has more rows than this: enough to work column by column.
+const MAX_BATCH_ROWS: usize = 8_192;
+/// Rows in the first batch of columns whose size in memory the footer does not tell.
+const PROBE_ROWS: usize = 256;
+/// Losing rows are decoded with their neighbours unless a whole block of them can be skipped:
+/// skipping row by row costs more than it saves.
+const SKIP_BLOCK_ROWS: u64 = 1_024;
+
+/// What to read of a source.
+#[derive(Clone, Copy)]
+pub struct Scan<'a> {
+    /// The source.
+    pub source: &'a SourceFiles,
+    /// Names of the columns, as the source has them, in the order in which batches have them.
+    pub columns: &'a [String],
+    /// The timestamp column by whose statistics row groups outside the window are skipped.
+    pub window: Option<(&'a str, TimeWindow)>,
+    /// Only blocks with at least one of these rows are read. `None`: all rows.
+    pub rows: Option<&'a RowSet>,
+    /// The size in memory that batches should stay near.
+    pub batch_bytes: usize,
+}
+
+/// Some rows of a source.
+pub struct ScanBatch {
+    /// One array for each column of the scan.
+    pub columns: Vec<ArrayRef>,
+    /// Numbers of the rows within the source, in order; together as many as rows.
+    pub positions: Vec<Range<u64>>,
+}
+
+impl ScanBatch {
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.positions.iter().map(|range| (range.end - range.start) as usize).sum()
+    }
+
+    /// The number of each row within the source.
+    pub fn row_numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.positions.iter().flat_map(|range| range.clone())
+    }
+}
+
+impl Scan<'_> {
+    /// Gives each batch to `take`, in the order of the rows, until one fails. Each file is
+    /// compared with what was pinned before it is read and when it has been.
+    pub fn run(&self, take: &mut dyn FnMut(ScanBatch) -> Result<()>) -> Result<()> {
+        // Bytes a row, as learned from the rows so far.
+        let mut learned = None;
+        for pinned in self.source.files() {
+            let groups = self.spans(pinned)?;
+            if groups.is_empty() {
+                continue;
+            }
+            let file = pinned.open()?;
+            let mut reader = FileReader { scan: self, pinned, file: &file, learned };
+            for group in groups {
+                reader.read_group(group, take)?;
+            }
+            learned = reader.learned;
+            pinned.verify(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Rows to read of each row group that has any.
+    fn spans(&self, pinned: &PinnedFile) -> Result<Vec<GroupSpans>> {
+        let keep = self.groups_in_window(pinned)?;
+        let mut start = pinned.first_row;
+        let mut groups = Vec::new();
+        for (index, group) in pinned.metadata.metadata().row_groups().iter().enumerate() {
+            let end = start + u64::try_from(group.num_rows()).unwrap_or(0);
+            let spans = match self.rows {
+                _ if !keep[index] => VecDeque::new(),
+                None => VecDeque::from([start..end]),
+                Some(rows) => blocks(start..end, rows),
+            };
+            if spans.iter().any(|span| !span.is_empty()) {
+                groups.push(GroupSpans { index, first_row: start, spans });
+            }
+            start = end;
+        }
+        Ok(groups)
+    }
+
+    fn groups_in_window(&self, pinned: &PinnedFile) -> Result<Vec<bool>> {
+        let groups = pinned.metadata.metadata().row_groups();
+        let all = vec![true; groups.len()];
+        let Some((column, window)) = self.window else { return Ok(all) };
+        let metadata = &pinned.metadata;
+        let Ok(statistics) =
+            StatisticsConverter::try_new(column, metadata.schema(), metadata.parquet_schema())
+        else {
+            return Ok(all);
+        };
+        // Writers disagree on how INT96 is ordered, so its statistics mean nothing.
+        let usable = statistics.parquet_column_index().is_some_and(|index| {
+            metadata.parquet_schema().column(index).physical_type() != PhysicalType::INT96
+        });
+        let (true, Ok(mins), Ok(maxes)) =
+            (usable, statistics.row_group_mins(groups), statistics.row_group_maxes(groups))
+        else {
+            return Ok(all);
+        };
+        let mins = Timestamps::from_array(mins.as_ref(), column)?;
+        let maxes = Timestamps::from_array(maxes.as_ref(), column)?;
+        let may_match = |group| match (mins.get(group), maxes.get(group)) {
+            (Some(min), Some(max)) => min.micros <= window.end && max.micros >= window.start,
+            _ => true,
+        };
+        Ok((0..groups.len()).map(may_match).collect())
+    }
+}
+
+/// The rows to read of one row group.
+struct GroupSpans {
+    index: usize,
+    first_row: u64,
+    spans: VecDeque<Range<u64>>,
+}
+
+impl GroupSpans {
+    fn selection(&self) -> RowSelection {
+        let mut selectors = Vec::new();
+        let mut at = self.first_row;
+        for span in &self.spans {
+            selectors.push(RowSelector::skip((span.start - at) as usize));
+            selectors.push(RowSelector::select((span.end - span.start) as usize));
+            at = span.end;
+        }
+        selectors.into()
+    }
+
+    /// Takes the numbers of the next `rows` rows.
+    fn advance(&mut self, mut rows: u64) -> Vec<Range<u64>> {
+        let mut taken = Vec::new();
+        while rows > 0 {
+            let Some(span) = self.spans.front_mut() else { break };
+            let end = span.end.min(span.start + rows);
+            taken.push(span.start..end);
+            rows -= end - span.start;
+            span.start = end;
+            if span.is_empty() {
+                self.spans.pop_front();
+            }
+        }
+        taken
+    }
+}
+
+/// `rows`, without blocks that have none of `wanted`.
+fn blocks(rows: Range<u64>, wanted: &RowSet) -> VecDeque<Range<u64>> {
+    let mut spans: VecDeque<Range<u64>> = VecDeque::new();
+    let mut start = rows.start;
+    while start < rows.end {
+        let end = rows.end.min(start + SKIP_BLOCK_ROWS);
+        if wanted.intersects(start..end) {
+            match spans.back_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => spans.push_back(start..end),
+            }
+        }
+        start = end;
+    }
+    spans
+}
+
+struct FileReader<'a> {
+    scan: &'a Scan<'a>,
+    pinned: &'a PinnedFile,
+    file: &'a File,
+    learned: Option<usize>,
+}
+
+impl FileReader<'_> {
+    /// Reads one row group. The reader is built anew, from the row it had come to, when rows
+    /// turn out to be much larger or smaller than its batch size supposed.
+    fn read_group(
+        &mut self,
+        mut group: GroupSpans,
+        take: &mut dyn FnMut(ScanBatch) -> Result<()>,
+    ) -> Result<()> {
+        while !group.spans.is_empty() {
+            let batch_rows = self.batch_rows(group.index);
+            let reader = self.reader(&group, batch_rows)?;
+            for batch in reader {
+                let batch = batch.map_err(|cause| self.broken(cause))?;
+                let positions = group.advance(batch.num_rows() as u64);
+                self.learn(&batch);
+                let columns = self.arrange(&batch)?;
+                take(ScanBatch { columns, positions })?;
+                let better = self.batch_rows(group.index);
+                if better * 2 < batch_rows || better / 4 > batch_rows {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reader(&self, group: &GroupSpans, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
+        let file = self.file.try_clone().map_err(|cause| self.broken(cause))?;
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.pinned.metadata.clone());
+        builder
+            .with_projection(ProjectionMask::roots(
+                self.pinned.metadata.parquet_schema(),
+                self.roots(),
+            ))
+            .with_row_groups(vec![group.index])
+            .with_row_selection(group.selection())
+            .with_batch_size(batch_rows)
+            .build()
+            .map_err(|cause| self.broken(cause))
+    }
+
+    fn roots(&self) -> Vec<usize> {
+        let schema = self.pinned.metadata.schema();
+        self.scan.columns.iter().filter_map(|name| schema.index_of(name).ok()).collect()
+    }
+
+    fn learn(&mut self, batch: &RecordBatch) {
+        let rows = batch.num_rows().max(1);
+        self.learned = Some((batch.get_array_memory_size() / rows).max(1));
+    }
+
+    fn batch_rows(&self, group: usize) -> usize {
+        let rows = |row_bytes: usize| (self.scan.batch_bytes / row_bytes.max(1)).max(1);
+        match self.learned {
+            Some(row_bytes) => rows(row_bytes).min(MAX_BATCH_ROWS),
+            None => {
+                let group = self.pinned.metadata.metadata().row_group(group);
+                let (row_bytes, is_certain) = self.row_bytes(group);
+                rows(row_bytes).min(if is_certain { MAX_BATCH_ROWS } else { PROBE_ROWS })
+            }
+        }
+    }
+
+    /// Bytes a row by the footer, and whether they can be trusted: a dictionary may stand for
+    /// many times its own size.
+    fn row_bytes(&self, group: &RowGroupMetaData) -> (usize, bool) {
+        let wanted = |name: &str| self.scan.columns.iter().any(|column| column == name);
+        let chunks = group.columns().iter();
+        let mut bytes = 0;
+        let mut is_certain = true;
+        for chunk in chunks {
+            if !chunk.column_path().parts().first().is_some_and(|name| wanted(name)) {
+                continue;
+            }
+            let stored = chunk.uncompressed_size();
+            bytes += match chunk.column_type() {
+                PhysicalType::BYTE_ARRAY | PhysicalType::FIXED_LEN_BYTE_ARRAY => {
+                    is_certain &= chunk.unencoded_byte_array_data_bytes().is_some()
+                        || chunk.dictionary_page_offset().is_none();
+                    chunk.unencoded_byte_array_data_bytes().unwrap_or(0).max(stored)
+                }
+                _ => stored.max(chunk.num_values() * 8),
+            };
+        }
+        let rows = group.num_rows().max(1);
+        (usize::try_from(bytes / rows).unwrap_or(usize::MAX), is_certain)
+    }
+
+    /// The columns in the order of the scan, dictionaries unpacked, folder columns added.
+    fn arrange(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let column = |name: &String| match batch.column_by_name(name) {
+            Some(array) => self.unpack(array),
+            None => self.folder_column(name, batch.num_rows()),
+        };
+        self.scan.columns.iter().map(column).collect()
+    }
+
+    fn unpack(&self, array: &ArrayRef) -> Result<ArrayRef> {
+        match array.data_type() {
+            DataType::Dictionary(_, values) => {
+                arrow_cast::cast(array, values).map_err(|cause| self.broken(cause))
+            }
+            _ => Ok(array.clone()),
+        }
+    }
+
+    fn folder_column(&self, name: &str, rows: usize) -> Result<ArrayRef> {
+        let value = self.pinned.partitions.iter().find(|(column, _)| column == name);
+        let Some((_, value)) = value else {
+            return Err(Error::new(
+                ErrorKind::SourceInvalid,
+                format!("file '{}' has no column '{name}'", self.pinned.path.display()),
+            ));
+        };
+        Ok(match value.parse::<i64>() {
+            Ok(number) => Arc::new(Int64Array::from_value(number, rows)),
+            Err(_) => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))),
+        })
+    }
+
+    #[cold]
+    fn broken(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::new(
+            ErrorKind::SourceInvalid,
+            format!("file '{}' can't be read as Parquet", self.pinned.path.display()),
+        )
+        .with_source(cause)
+    }
+}
