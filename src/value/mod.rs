@@ -4,9 +4,11 @@
 //! Must not know stores, views or requests.
 
 pub mod arrow;
+mod cell;
 pub mod column;
 pub mod json;
 pub mod packed;
+pub mod text;
 pub mod value_type;
 pub mod wire;
 

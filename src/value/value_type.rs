@@ -102,4 +102,49 @@ impl ValueType {
                 | ValueType::UnixTimestamp
         )
     }
+
+    /// The scalar type of the elements of a list or set; `None` for every other type, nested
+    /// collections and lists of maps included.
+    pub fn element(self) -> Option<ValueType> {
+        Some(match self {
+            ValueType::BytesList | ValueType::BytesSet => ValueType::Bytes,
+            ValueType::StringList | ValueType::StringSet => ValueType::String,
+            ValueType::Int32List | ValueType::Int32Set => ValueType::Int32,
+            ValueType::Int64List | ValueType::Int64Set => ValueType::Int64,
+            ValueType::DoubleList | ValueType::DoubleSet => ValueType::Double,
+            ValueType::FloatList | ValueType::FloatSet => ValueType::Float,
+            ValueType::BoolList | ValueType::BoolSet => ValueType::Bool,
+            ValueType::UnixTimestampList | ValueType::UnixTimestampSet => ValueType::UnixTimestamp,
+            ValueType::JsonList => ValueType::Json,
+            ValueType::UuidList | ValueType::UuidSet => ValueType::Uuid,
+            ValueType::TimeUuidList | ValueType::TimeUuidSet => ValueType::TimeUuid,
+            ValueType::DecimalList | ValueType::DecimalSet => ValueType::Decimal,
+            _ => return None,
+        })
+    }
+
+    /// The list type with elements of this type; `None` where Feast has none.
+    pub fn list_of(self) -> Option<ValueType> {
+        Some(match self {
+            ValueType::Bytes => ValueType::BytesList,
+            ValueType::String => ValueType::StringList,
+            ValueType::Int32 => ValueType::Int32List,
+            ValueType::Int64 => ValueType::Int64List,
+            ValueType::Double => ValueType::DoubleList,
+            ValueType::Float => ValueType::FloatList,
+            ValueType::Bool => ValueType::BoolList,
+            ValueType::UnixTimestamp => ValueType::UnixTimestampList,
+            ValueType::Json => ValueType::JsonList,
+            ValueType::Uuid => ValueType::UuidList,
+            ValueType::TimeUuid => ValueType::TimeUuidList,
+            ValueType::Decimal => ValueType::DecimalList,
+            ValueType::Map => ValueType::MapList,
+            _ => return None,
+        })
+    }
+
+    /// Whether it is a set of scalars.
+    pub fn is_set(self) -> bool {
+        self.element().is_some() && self.name().ends_with("_SET")
+    }
 }
