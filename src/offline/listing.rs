@@ -164,7 +164,7 @@ fn not_found(path: &str, full: &Path) -> Error {
 #[cold]
 fn remote(path: &str, scheme: &str) -> Error {
     Error::new(
-        ErrorKind::Unsupported,
+        ErrorKind::NeedsFeast,
         format!(
             "source path '{path}' is on '{scheme}': only local files are read natively so far; \
              such a view is materialized through Feast"
@@ -225,6 +225,6 @@ mod tests {
         );
 
         let error = find("s3://bucket/x", None).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(error.kind(), ErrorKind::NeedsFeast);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -45,6 +45,9 @@ pub struct Scan<'a> {
     pub batch_bytes: usize,
 }
 
+/// Takes the batches of a scan; breaks off to end it early.
+pub type Take<'t> = dyn FnMut(ScanBatch) -> Result<ControlFlow<()>> + 't;
+
 /// Some rows of a source.
 pub struct ScanBatch {
     /// One array for each column of the scan.
@@ -66,9 +69,9 @@ impl ScanBatch {
 }
 
 impl Scan<'_> {
-    /// Gives each batch to `take`, in the order of the rows, until one fails. Each file is
-    /// compared with what was pinned before it is read and when it has been.
-    pub fn run(&self, take: &mut dyn FnMut(ScanBatch) -> Result<()>) -> Result<()> {
+    /// Gives each batch to `take`, in the order of the rows, until it fails or breaks off. Each
+    /// file is compared with what was pinned before it is read and when it has been.
+    pub fn run(&self, take: &mut Take<'_>) -> Result<()> {
         // Bytes a row, as learned from the rows so far.
         let mut learned = None;
         for pinned in self.source.files() {
@@ -79,7 +82,9 @@ impl Scan<'_> {
             let file = pinned.open()?;
             let mut reader = FileReader { scan: self, pinned, file: &file, learned };
             for group in groups {
-                reader.read_group(group, take)?;
+                if reader.read_group(group, take)?.is_break() {
+                    return Ok(());
+                }
             }
             learned = reader.learned;
             pinned.verify(&file)?;
@@ -202,8 +207,8 @@ impl FileReader<'_> {
     fn read_group(
         &mut self,
         mut group: GroupSpans,
-        take: &mut dyn FnMut(ScanBatch) -> Result<()>,
-    ) -> Result<()> {
+        take: &mut Take<'_>,
+    ) -> Result<ControlFlow<()>> {
         while !group.spans.is_empty() {
             let batch_rows = self.batch_rows(group.index);
             let reader = self.reader(&group, batch_rows)?;
@@ -212,14 +217,16 @@ impl FileReader<'_> {
                 let positions = group.advance(batch.num_rows() as u64);
                 self.learn(&batch);
                 let columns = self.arrange(&batch)?;
-                take(ScanBatch { columns, positions })?;
+                if take(ScanBatch { columns, positions })?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
                 let better = self.batch_rows(group.index);
                 if better * 2 < batch_rows || better / 4 > batch_rows {
                     break;
                 }
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn reader(&self, group: &GroupSpans, batch_rows: usize) -> Result<ParquetRecordBatchReader> {

@@ -1,0 +1,181 @@
+//! The first pass: keys and times of every row in the window, to the set of winning rows.
+
+use std::ops::ControlFlow;
+
+use arrow_array::{ArrayRef, UInt32Array};
+
+use super::plan::ViewPlan;
+use crate::call::Call;
+use crate::error::{Error, ErrorKind, Result};
+use crate::offline::{
+    Candidate, Latest, NullKeys, Observed, Partition, RowSet, Scan, ScanBatch, Timestamps,
+    null_keys,
+};
+use crate::value::arrow::to_column;
+
+/// How the first pass is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DecideOptions {
+    /// Memory for the table of entities; past it, entities are decided in shares.
+    pub table_bytes: usize,
+    /// Memory for one batch of rows.
+    pub batch_bytes: usize,
+    /// Rows with a null key are left out instead of failing.
+    pub skip_null_keys: bool,
+}
+
+/// What the first pass found.
+#[derive(Debug)]
+pub(super) struct Decision {
+    /// The winning rows.
+    pub rows: RowSet,
+    /// How many rows were looked at.
+    pub rows_read: u64,
+    /// How many rows of the window have a null key.
+    pub null_keys: u64,
+}
+
+/// Decides which rows of the view's source win, share by share of the entities when they are
+/// too many for one table.
+pub(super) fn decide(plan: &ViewPlan, options: DecideOptions, call: &Call<'_>) -> Result<Decision> {
+    let rows = RowSet::new(plan.source.rows());
+    let mut decision = Decision { rows, rows_read: 0, null_keys: 0 };
+    let mut shares = vec![Partition::ALL];
+    while let Some(share) = shares.pop() {
+        let mut pass = Pass::new(plan, options, share);
+        match pass.run(call)? {
+            Observed::Fits => {
+                if !options.skip_null_keys {
+                    let names: Vec<String> =
+                        plan.join_keys.iter().map(|key| key.name.clone()).collect();
+                    pass.null_keys.require_none(&names)?;
+                }
+                decision.rows_read = pass.rows_read;
+                decision.null_keys = pass.null_keys.count;
+                pass.latest.finish(&mut decision.rows);
+            }
+            Observed::Full => shares.extend(share.halves().into_iter().flatten()),
+        }
+    }
+    Ok(decision)
+}
+
+struct Pass<'a> {
+    plan: &'a ViewPlan,
+    options: DecideOptions,
+    latest: Latest,
+    null_keys: NullKeys,
+    rows_read: u64,
+}
+
+impl<'a> Pass<'a> {
+    fn new(plan: &'a ViewPlan, options: DecideOptions, share: Partition) -> Self {
+        // A share that can't be cut again has to fit, whatever it takes.
+        let limit = if share.halves().is_some() { options.table_bytes } else { usize::MAX };
+        Pass {
+            plan,
+            options,
+            latest: Latest::new(share, limit),
+            null_keys: NullKeys::default(),
+            rows_read: 0,
+        }
+    }
+
+    fn run(&mut self, call: &Call<'_>) -> Result<Observed> {
+        let plan = self.plan;
+        let scan = Scan {
+            source: &plan.source,
+            columns: &plan.head,
+            window: Some((plan.event_column(), plan.window)),
+            rows: None,
+            batch_bytes: self.options.batch_bytes,
+        };
+        let mut outcome = Observed::Fits;
+        scan.run(&mut |batch| {
+            call.check()?;
+            outcome = self.observe(&batch)?;
+            Ok(match outcome {
+                Observed::Fits => ControlFlow::Continue(()),
+                Observed::Full => ControlFlow::Break(()),
+            })
+        })?;
+        Ok(outcome)
+    }
+
+    fn observe(&mut self, batch: &ScanBatch) -> Result<Observed> {
+        let head = Head::of(self.plan, &batch.columns)?;
+        let mut candidates = Vec::with_capacity(batch.rows());
+        let mut inside = Vec::with_capacity(batch.rows());
+        for (index, row) in batch.row_numbers().enumerate() {
+            // Null event times are in no window: Feast's filter drops such rows too.
+            let Some(event) = head.event.get(index) else { continue };
+            if self.plan.window.contains(event) {
+                let created = head.created.as_ref().and_then(|created| created.get(index));
+                candidates.push(Candidate { event, created, row });
+                inside.push(index as u32);
+            }
+        }
+        self.rows_read += batch.rows() as u64;
+        if candidates.is_empty() {
+            return Ok(Observed::Fits);
+        }
+        let mut keys = self.plan.key_columns(head.keys, &inside, batch.rows())?;
+        if let Some(nulls) = null_keys(&keys).filter(|nulls| nulls.null_count() > 0) {
+            let kept: Vec<u32> = (0..candidates.len())
+                .filter(|&index| nulls.is_valid(index))
+                .map(|index| index as u32)
+                .collect();
+            let lost = candidates.iter().enumerate().filter(|(index, _)| nulls.is_null(*index));
+            lost.for_each(|(_, candidate)| self.null_keys.add(candidate.row));
+            candidates = kept.iter().map(|&index| candidates[index as usize]).collect();
+            keys = take_all(&keys, &kept)?;
+        }
+        let encoded = self.plan.encode_keys(&keys, candidates.len())?;
+        Ok(self.latest.observe(&encoded, &candidates))
+    }
+}
+
+/// The leading columns of a batch: keys as the source has them, and times.
+pub(super) struct Head<'a> {
+    pub keys: &'a [ArrayRef],
+    pub event: Timestamps,
+    pub created: Option<Timestamps>,
+}
+
+impl<'a> Head<'a> {
+    pub fn of(plan: &ViewPlan, columns: &'a [ArrayRef]) -> Result<Self> {
+        let (keys, times) = columns.split_at(plan.join_keys.len());
+        let [event, rest @ ..] = times else {
+            return Err(Error::new(ErrorKind::Internal, "a batch came without its timestamps"));
+        };
+        let event = Timestamps::from_array(event, plan.event_column())?;
+        let created = match (plan.created_column(), rest.first()) {
+            (Some(name), Some(array)) => Some(Timestamps::from_array(array, name)?),
+            _ => None,
+        };
+        Ok(Head { keys, event, created })
+    }
+}
+
+impl ViewPlan {
+    /// The key columns at `rows` (of `len` in all) in the form that keys are encoded from.
+    pub(super) fn key_columns(
+        &self,
+        columns: &[ArrayRef],
+        rows: &[u32],
+        len: usize,
+    ) -> Result<Vec<ArrayRef>> {
+        let chosen = if rows.len() == len { columns.to_vec() } else { take_all(columns, rows)? };
+        let keys = chosen.iter().zip(&self.join_keys);
+        keys.map(|(array, key)| Ok(to_column(array, key.value_type, &key.name)?.values)).collect()
+    }
+}
+
+/// The rows of each column at `rows`, in that order.
+pub(super) fn take_all(columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<ArrayRef>> {
+    let rows = UInt32Array::from(rows.to_vec());
+    let take = |column: &ArrayRef| arrow_select::take::take(column, &rows, None);
+    columns.iter().map(take).collect::<std::result::Result<_, _>>().map_err(|cause| {
+        Error::new(ErrorKind::Internal, "can't take rows of a batch").with_source(cause)
+    })
+}

@@ -1,0 +1,18 @@
+//! What a materialization reads from the registry and writes back to it.
+
+use std::sync::Arc;
+
+use crate::call::Call;
+use crate::error::Result;
+use crate::registry::{Catalog, FeatureView, ViewState};
+
+/// The registry, as far as a materialization has to do with it.
+pub trait Ledger {
+    /// The definitions as they are now, not as they were when a cache was filled.
+    fn catalog(&self) -> Result<Arc<Catalog>>;
+    /// Sets where the view is in its life.
+    fn set_state(&self, view: &FeatureView, state: ViewState, call: &Call<'_>) -> Result<()>;
+    /// Records that the view is materialized from `start` to `end` (microseconds since the
+    /// epoch) and is available online.
+    fn record(&self, view: &FeatureView, start: i64, end: i64, call: &Call<'_>) -> Result<()>;
+}

@@ -1,0 +1,25 @@
+//! Materialization: the newest row of each entity, from a view's Parquet source to the online
+//! store. The one place where offline meets online.
+//!
+//! For each view: [`plan`] pins the source and resolves names, `decide` reads keys and times
+//! and marks the winning rows, `transfer` reads those rows again with their features and writes
+//! them, [`run`] holds it together and records the interval after the last write is
+//! acknowledged. [`select`] says which views, and which of them only Feast can do.
+//!
+//! Two passes, always: keys and times are a small part of a file, and the second pass writes
+//! while it reads, which keeping decoded rows until all are decided would forbid.
+
+mod decide;
+pub mod ledger;
+pub mod plan;
+pub mod request;
+pub mod run;
+pub mod select;
+mod transfer;
+
+pub use ledger::Ledger;
+pub use request::{
+    MaterializeReport, MaterializeRequest, NoProgress, Progress, ViewReport, Window,
+};
+pub use run::materialize;
+pub use select::{native_obstacle, repo_obstacle, select_views};

@@ -1,0 +1,188 @@
+//! What materializing one view takes: its pinned source, its columns by their names there,
+//! its keys' encoding and its name in the store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, StringArray};
+
+use crate::config::RepoConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hash;
+use crate::key::{KeyEncoder, KeyVersion};
+use crate::offline::{SourceFiles, TimeWindow};
+use crate::registry::{DataSource, FeatureView, Field};
+use crate::store::{StoredFeature, StoredView};
+use crate::value::{PackedBytes, ValueType};
+
+/// One view, ready to be read and written.
+pub struct ViewPlan {
+    /// The view's name in the registry.
+    pub view: String,
+    /// The view as the store knows it.
+    pub stored: StoredView,
+    /// Its files.
+    pub source: SourceFiles,
+    /// Its rows.
+    pub window: TimeWindow,
+    /// Its join keys; none for a view without entity.
+    pub join_keys: Vec<PlannedColumn>,
+    /// Its features, in the order of `stored`.
+    pub features: Vec<PlannedColumn>,
+    encoder: KeyEncoder,
+    /// Join keys, event timestamp and, if there is one, created timestamp: their names in the
+    /// source, in this order.
+    pub head: Vec<String>,
+    /// Whether `head` ends with a created timestamp.
+    pub has_created: bool,
+}
+
+/// A join key or a feature.
+#[derive(Clone, Debug)]
+pub struct PlannedColumn {
+    /// Its name in the view.
+    pub name: String,
+    /// Its name in the source.
+    pub source_name: String,
+    /// Its declared type.
+    pub value_type: ValueType,
+}
+
+impl ViewPlan {
+    /// Finds the view's files and checks that they have what is needed.
+    pub fn new(view: &FeatureView, window: TimeWindow, config: &RepoConfig) -> Result<Self> {
+        let Some(source) = &view.batch_source else {
+            return Err(Error::new(ErrorKind::NeedsFeast, "has no batch source"));
+        };
+        let join_keys = if view.is_entityless() {
+            Vec::new()
+        } else {
+            view.entity_columns.iter().map(|field| PlannedColumn::new(field, source)).collect()
+        };
+        let features: Vec<PlannedColumn> =
+            view.features.iter().map(|field| PlannedColumn::new(field, source)).collect();
+        let created = &source.created_timestamp_column;
+        let mut head: Vec<String> = join_keys.iter().map(|key| key.source_name.clone()).collect();
+        head.push(source_name(source, &source.timestamp_field));
+        head.extend((!created.is_empty()).then(|| source_name(source, created)));
+        let plan = ViewPlan {
+            view: view.name.clone(),
+            stored: stored_view(view, config)?,
+            source: SourceFiles::pin(&source.path, config.repo_path.as_deref())?,
+            window,
+            encoder: key_encoder(&join_keys, config)?,
+            join_keys,
+            features,
+            head,
+            has_created: !created.is_empty(),
+        };
+        plan.check_columns()?;
+        Ok(plan)
+    }
+
+    /// The name of the event timestamp column in the source.
+    pub fn event_column(&self) -> &str {
+        &self.head[self.join_keys.len()]
+    }
+
+    /// The name of the created timestamp column in the source.
+    pub fn created_column(&self) -> Option<&str> {
+        if self.has_created { self.head.last().map(String::as_str) } else { None }
+    }
+
+    /// `head` and the features: every column that a row is made of.
+    pub fn all_columns(&self) -> Vec<String> {
+        let features = self.features.iter().map(|feature| feature.source_name.clone());
+        self.head.iter().cloned().chain(features).collect()
+    }
+
+    /// The encoded keys of `rows` rows; `columns` are those of the join keys, in the form that
+    /// keys are encoded from.
+    pub fn encode_keys(&self, columns: &[ArrayRef], rows: usize) -> Result<PackedBytes> {
+        if !self.join_keys.is_empty() {
+            return self.encoder.encode(columns);
+        }
+        let value = FeatureView::DUMMY_ENTITY_VALUE;
+        let dummy = StringArray::from_iter_values(std::iter::repeat_n(value, rows));
+        self.encoder.encode(&[Arc::new(dummy)])
+    }
+
+    fn check_columns(&self) -> Result<()> {
+        for key in &self.join_keys {
+            self.source
+                .require_column(&key.source_name, &format!("the join key '{}'", key.name))?;
+        }
+        self.source.require_column(self.event_column(), "the event timestamp")?;
+        if let Some(created) = self.created_column() {
+            self.source.require_column(created, "the created timestamp")?;
+        }
+        for feature in &self.features {
+            let role = format!("the feature '{}'", feature.name);
+            self.source.require_column(&feature.source_name, &role)?;
+        }
+        Ok(())
+    }
+}
+
+impl PlannedColumn {
+    fn new(field: &Field, source: &DataSource) -> Self {
+        PlannedColumn {
+            name: field.name.clone(),
+            source_name: source_name(source, &field.name),
+            value_type: field.value_type,
+        }
+    }
+}
+
+/// The column that has `name` after the field mapping, which leads from names in the source to
+/// names in the view; the timestamp fields go the same way (`feast/utils.py::_get_column_names`).
+fn source_name(source: &DataSource, name: &str) -> String {
+    let mapped = source.field_mapping.iter().rev().find(|(_, to)| to.as_str() == name);
+    mapped.map_or(name, |(from, _)| from).to_owned()
+}
+
+fn key_encoder(join_keys: &[PlannedColumn], config: &RepoConfig) -> Result<KeyEncoder> {
+    let version = match config.entity_key_serialization_version {
+        2 => KeyVersion::V2,
+        _ => KeyVersion::V3,
+    };
+    let mut keys: Vec<(String, ValueType)> =
+        join_keys.iter().map(|key| (key.name.clone(), key.value_type)).collect();
+    if keys.is_empty() {
+        keys.push((FeatureView::DUMMY_ENTITY_ID.to_owned(), ValueType::String));
+    }
+    KeyEncoder::new(version, &keys)
+}
+
+/// The view as stores know it. An error if two of its features would share a field.
+pub fn stored_view(view: &FeatureView, config: &RepoConfig) -> Result<StoredView> {
+    let name = online_name(view, config);
+    let mut taken: HashMap<[u8; 4], &str> = HashMap::new();
+    let mut features = Vec::with_capacity(view.features.len());
+    for feature in &view.features {
+        let field = hash::field_name(&name, &feature.name);
+        if let Some(other) = taken.insert(field, &feature.name) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "features '{other}' and '{}' of view '{}' have the same 32-bit field hash, so \
+                     a store can't tell them apart; rename one of them",
+                    feature.name, view.name
+                ),
+            ));
+        }
+        features.push(StoredFeature { name: feature.name.clone(), field });
+    }
+    let timestamp_field = format!("_ts:{name}").into_bytes();
+    Ok(StoredView { name, features, timestamp_field })
+}
+
+/// `view_vN` for the versions after the first, where online views are versioned
+/// (`feast/infra/online_stores/helpers.py::compute_versioned_name`).
+fn online_name(view: &FeatureView, config: &RepoConfig) -> String {
+    let is_versioned = config.registry.enable_online_feature_view_versioning;
+    match view.current_version_number {
+        number if is_versioned && number > 0 => format!("{}_v{number}", view.name),
+        _ => view.name.clone(),
+    }
+}

@@ -1,0 +1,285 @@
+//! A materialization from end to end: view after view, each recorded when its last write is
+//! acknowledged, its state put back where it fails. Feast stops at the first view that fails
+//! and keeps what was recorded before; so does this.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use super::decide::{DecideOptions, Decision, decide};
+use super::ledger::Ledger;
+use super::plan::{ViewPlan, stored_view};
+use super::request::{MaterializeReport, MaterializeRequest, Progress, ViewReport};
+use super::select::{require_native, select_views};
+use super::transfer::{
+    Chunk, DEFAULT_WRITE_ROWS, QUEUED_CHUNKS, Reader, WRITERS, Written, stopped, write_chunks,
+};
+use crate::call::{Call, Interrupt};
+use crate::config::RepoConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::offline::TimeWindow;
+use crate::registry::{FeatureView, ViewState};
+use crate::store::OnlineStore;
+
+/// How long the calling thread waits for news before it looks for interrupts.
+const NEWS_WAIT: Duration = Duration::from_millis(50);
+/// How long putting a view's state back after a failure may take.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+/// No batch in flight is larger than this, however much memory there is.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// Batches that may be in memory at once: being read, waiting, being encoded and written.
+const BATCHES_IN_FLIGHT: usize = 16;
+
+/// Materializes views into `store`. Nothing is written if any of the chosen views is one that
+/// only Feast can do. Interrupts and progress are looked after on the calling thread.
+pub fn materialize(
+    request: &MaterializeRequest,
+    ledger: &dyn Ledger,
+    store: &dyn OnlineStore,
+    config: &RepoConfig,
+    progress: &dyn Progress,
+    call: &Call<'_>,
+) -> Result<MaterializeReport> {
+    let catalog = ledger.catalog()?;
+    let views = select_views(&catalog, request.views.as_deref())?;
+    require_native(config, &catalog, &views)?;
+    let mut jobs = Vec::with_capacity(views.len());
+    for view in views {
+        stored_view(view, config)?;
+        jobs.push((view, request.window.of_view(view)?));
+    }
+    let mut report = MaterializeReport::default();
+    for (view, window) in jobs {
+        let job = ViewJob { view, window, store, config, progress, call };
+        let done =
+            job.run(ledger).map_err(|error| error.context(format_args!("view '{}'", view.name)))?;
+        progress.view_finished(&done);
+        report.views.push(done);
+    }
+    Ok(report)
+}
+
+/// One view of a materialization.
+struct ViewJob<'a> {
+    view: &'a FeatureView,
+    window: TimeWindow,
+    store: &'a dyn OnlineStore,
+    config: &'a RepoConfig,
+    progress: &'a dyn Progress,
+    call: &'a Call<'a>,
+}
+
+impl ViewJob<'_> {
+    fn run(&self, ledger: &dyn Ledger) -> Result<ViewReport> {
+        let began = Instant::now();
+        let plan = ViewPlan::new(self.view, self.window, self.config)?;
+        let state_before = self.begin(ledger)?;
+        let written = self.write(&plan).and_then(|report| {
+            ledger.record(self.view, self.window.start, self.window.end, self.call)?;
+            Ok(report)
+        });
+        match (written, state_before) {
+            (Ok(report), _) => Ok(ViewReport { seconds: began.elapsed().as_secs_f64(), ..report }),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(state)) => {
+                // A call that was interrupted still cleans up after itself.
+                let deadline = Some(Instant::now() + CLEAN_UP);
+                let call = Call { deadline, ..Call::unlimited() };
+                // The first failure is the one to tell.
+                if let Err(also) = ledger.set_state(self.view, state, &call) {
+                    log::warn!("the state of view '{}' was not put back: {also}", self.view.name);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Marks the view as being materialized, and says what to go back to on failure; `None`
+    /// for a view whose state is not tracked (`feast/feature_store.py::materialize`).
+    fn begin(&self, ledger: &dyn Ledger) -> Result<Option<ViewState>> {
+        match self.view.state {
+            ViewState::Unspecified => Ok(None),
+            ViewState::Materializing => Ok(Some(ViewState::Generated)),
+            ViewState::Generated | ViewState::AvailableOnline => {
+                ledger.set_state(self.view, ViewState::Materializing, self.call)?;
+                Ok(Some(self.view.state))
+            }
+            ViewState::Created => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "can't go from CREATED to MATERIALIZING; run `feast apply` first",
+            )),
+        }
+    }
+
+    fn write(&self, plan: &ViewPlan) -> Result<ViewReport> {
+        self.store.prepare(std::slice::from_ref(&plan.stored), self.call)?;
+        self.progress.view_started(&plan.view, plan.source.rows());
+        let stop = StopFlag::default();
+        let worker_call = Call { deadline: self.call.deadline, interrupt: &stop };
+        let mut tally = Tally::default();
+        let decision = thread::scope(|scope| {
+            let (news, hear) = channel();
+            let mut writers = Vec::with_capacity(WRITERS);
+            let mut handles = Vec::with_capacity(WRITERS);
+            for _ in 0..WRITERS {
+                let (send, receive) = sync_channel(QUEUED_CHUNKS);
+                writers.push(send);
+                let news = news.clone();
+                let (stop, call) = (&stop, &worker_call);
+                handles.push(scope.spawn(move || {
+                    stop.guard(|| {
+                        write_chunks(plan, receive, self.write_rows(), self.store, call, &news)
+                    })
+                }));
+            }
+            let reader = scope.spawn({
+                let (stop, call) = (&stop, &worker_call);
+                move || stop.guard(|| self.read(plan, writers, call, news))
+            });
+            let asked = self.listen(&hear, &stop, plan, &mut tally);
+            let ended = handles.into_iter().map(finished).collect::<Vec<_>>();
+            verdict(asked, ended, finished(reader))
+        })?;
+        self.progress.advanced(&plan.view, plan.source.rows().saturating_sub(tally.source_rows));
+        Ok(ViewReport {
+            view: plan.view.clone(),
+            start: self.window.start,
+            end: self.window.end,
+            rows_read: decision.rows_read,
+            entities_written: tally.written,
+            rows_older: tally.older,
+            null_keys: decision.null_keys,
+            seconds: 0.0,
+        })
+    }
+
+    /// The reading thread: both passes. It holds a sender of news only so that the listener
+    /// hears the end of everybody's work as one.
+    fn read(
+        &self,
+        plan: &ViewPlan,
+        writers: Vec<SyncSender<Chunk>>,
+        call: &Call<'_>,
+        _news: Sender<Written>,
+    ) -> Result<Decision> {
+        let options = DecideOptions {
+            table_bytes: self.memory() / 2,
+            batch_bytes: self.batch_bytes(),
+            skip_null_keys: self.config.materialization.skip_null_keys,
+        };
+        let decision = decide(plan, options, call)?;
+        Reader::new(plan, writers, self.batch_bytes(), self.write_rows())
+            .run(&decision.rows, call)?;
+        Ok(decision)
+    }
+
+    /// Passes news on until all workers have ended; tells them to stop when the caller asks.
+    fn listen(
+        &self,
+        hear: &Receiver<Written>,
+        stop: &StopFlag,
+        plan: &ViewPlan,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let mut asked = Ok(());
+        loop {
+            match hear.recv_timeout(NEWS_WAIT) {
+                Ok(news) => {
+                    tally.add(news);
+                    self.progress.advanced(&plan.view, news.source_rows);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return asked,
+            }
+            if asked.is_ok() {
+                asked = self.call.check();
+                if asked.is_err() {
+                    stop.set();
+                }
+            }
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let megabytes = usize::try_from(self.config.materialization.max_memory_mb);
+        megabytes.unwrap_or(usize::MAX).saturating_mul(1 << 20)
+    }
+
+    fn batch_bytes(&self) -> usize {
+        (self.memory() / 2 / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES)
+    }
+
+    fn write_rows(&self) -> usize {
+        self.config.materialization.online_write_batch_size.unwrap_or(DEFAULT_WRITE_ROWS)
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    source_rows: u64,
+    written: u64,
+    older: u64,
+}
+
+impl Tally {
+    fn add(&mut self, news: Written) {
+        self.source_rows += news.source_rows;
+        self.written += news.report.written;
+        self.older += news.report.older;
+    }
+}
+
+/// Raised once, for all workers of a view.
+#[derive(Default)]
+struct StopFlag(AtomicBool);
+
+impl StopFlag {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs a worker; one that fails stops the others.
+    fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = work();
+        if result.is_err() {
+            self.set();
+        }
+        result
+    }
+}
+
+impl Interrupt for StopFlag {
+    fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+    }
+}
+
+fn finished<T>(handle: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    handle.join().unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Internal,
+            "a materialization thread panicked; this is a bug in feastrs, please report it",
+        ))
+    })
+}
+
+/// What to tell of several endings: the caller's wish to stop first, then the failure that made
+/// the others stop.
+fn verdict(
+    asked: Result<()>,
+    writers: Vec<Result<()>>,
+    reader: Result<Decision>,
+) -> Result<Decision> {
+    asked?;
+    let (decision, mut failures) = match reader {
+        Ok(decision) => (Some(decision), Vec::new()),
+        Err(error) => (None, vec![error]),
+    };
+    failures.extend(writers.into_iter().filter_map(Result::err));
+    let first = failures.iter().position(|error| error.kind() != ErrorKind::Interrupted);
+    match (failures.is_empty(), decision) {
+        (true, Some(decision)) => Ok(decision),
+        _ => Err(failures.swap_remove(first.unwrap_or(0))),
+    }
+}

@@ -1,0 +1,120 @@
+//! Which views a materialization is about, as Feast chooses them
+//! (`feast/feature_store.py::_get_feature_views_to_materialize`), and which of those the
+//! native path can't do rightly.
+
+use crate::config::RepoConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::{Catalog, FeatureView, SourceKind, ViewKind};
+
+/// The views named, in that order, each an error if it is missing, disabled or not online;
+/// without names every batch, stream and written on-demand view that is online and enabled.
+pub fn select_views<'c>(
+    catalog: &'c Catalog,
+    names: Option<&[String]>,
+) -> Result<Vec<&'c FeatureView>> {
+    match names {
+        Some(names) => names.iter().map(|name| named(catalog, name)).collect(),
+        None => Ok(catalog.views.iter().filter(|view| is_materialized(view)).collect()),
+    }
+}
+
+fn is_materialized(view: &FeatureView) -> bool {
+    let is_written = match view.kind {
+        ViewKind::Batch | ViewKind::Stream => view.online,
+        ViewKind::OnDemand => view.write_to_online_store,
+        ViewKind::Label => false,
+    };
+    is_written && view.enabled
+}
+
+fn named<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c FeatureView> {
+    let Some(view) = catalog.views.iter().find(|view| view.name == name) else {
+        return Err(Error::new(
+            ErrorKind::FeatureViewNotFound,
+            format!("feature view '{name}' does not exist in project '{}'", catalog.project),
+        ));
+    };
+    let obstacle = match view.kind {
+        ViewKind::Label => "is a label view; its rows come by `push`",
+        _ if !view.enabled => "is disabled; enable it first",
+        ViewKind::OnDemand if !view.write_to_online_store => {
+            "is an on-demand view without `write_to_online_store`"
+        }
+        ViewKind::Batch | ViewKind::Stream if !view.online && !view.offline => {
+            "is not configured to be served online"
+        }
+        _ => return Ok(view),
+    };
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!("feature view '{name}' can't be materialized: it {obstacle}"),
+    ))
+}
+
+/// Why the native path can't materialize `view` rightly, as the end of a sentence that begins
+/// with the view: "has a transformation". `None` if it can. Such views go through Feast.
+pub fn native_obstacle(view: &FeatureView, catalog: &Catalog) -> Option<String> {
+    if view.kind == ViewKind::OnDemand {
+        return Some("is an on-demand view, whose function is Python".to_owned());
+    }
+    if !view.beyond_native.is_empty() {
+        return Some(view.beyond_native.join(" and "));
+    }
+    if view.offline {
+        return Some("is also written to the offline store (`offline=True`)".to_owned());
+    }
+    let is_precomputed = |name: &str| view.name == name;
+    let service = catalog.services.iter().find(|service| {
+        service.precompute_online
+            && service.projections.iter().any(|projection| is_precomputed(&projection.view))
+    });
+    if let Some(service) = service {
+        return Some(format!("belongs to '{}', a service with `precompute_online`", service.name));
+    }
+    let Some(source) = &view.batch_source else {
+        return Some("has no batch source".to_owned());
+    };
+    let scheme = source.path.split_once("://").map(|(scheme, _)| scheme);
+    match (source.kind, scheme) {
+        (SourceKind::Parquet, None | Some("file")) => None,
+        (SourceKind::Parquet, Some(scheme)) => {
+            Some(format!("has a source on '{scheme}', not on a local disk"))
+        }
+        (SourceKind::OtherFile, _) => Some("has a file source that is not Parquet".to_owned()),
+        _ => Some("has a source that is not a Parquet file".to_owned()),
+    }
+}
+
+/// Why nothing of this repository can be materialized natively: another compute engine or
+/// offline store than the local ones. `None` if it can.
+pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
+    if config.batch_engine_type != "local" {
+        return Some(format!("the compute engine '{}' is Feast's", config.batch_engine_type));
+    }
+    match config.offline_store_type.as_str() {
+        "file" | "dask" | "duckdb" => None,
+        other => Some(format!("the offline store '{other}' is Feast's")),
+    }
+}
+
+/// [`ErrorKind::NeedsFeast`] that names every view of `views` with an obstacle, and each
+/// reason.
+pub fn require_native(
+    config: &RepoConfig,
+    catalog: &Catalog,
+    views: &[&FeatureView],
+) -> Result<()> {
+    let mut reasons: Vec<String> = repo_obstacle(config).into_iter().collect();
+    for view in views {
+        if let Some(obstacle) = native_obstacle(view, catalog) {
+            reasons.push(format!("view '{}' {obstacle}", view.name));
+        }
+    }
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NeedsFeast,
+        format!("only Feast can materialize this: {}", reasons.join("; ")),
+    ))
+}

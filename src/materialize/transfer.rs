@@ -1,0 +1,278 @@
+//! The second pass: winning rows with their features, from the source to the store. One
+//! thread reads and cuts rows into chunks by entity, two encode and write; each entity belongs
+//! to one writer, so two never meet on one key.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
+
+use arrow_array::{Array, ArrayRef};
+
+use super::decide::{Head, take_all};
+use super::plan::ViewPlan;
+use crate::call::Call;
+use crate::error::{Error, ErrorKind, Result};
+use crate::offline::{KeyHasher, RowSet, Scan, ScanBatch};
+use crate::store::{OnlineStore, WriteBatch, WriteReport};
+use crate::value::PackedBytes;
+use crate::value::arrow::encode_values;
+
+/// How many threads encode and write.
+pub(super) const WRITERS: usize = 2;
+/// Chunks that wait for a writer: enough to bridge a slow read, few enough to bound memory.
+pub(super) const QUEUED_CHUNKS: usize = 2;
+/// Rows in one write where the user does not say.
+pub(super) const DEFAULT_WRITE_ROWS: usize = 2_000;
+
+/// Rows on their way to one writer.
+pub(super) struct Chunk {
+    keys: PackedBytes,
+    event_timestamps: Vec<i64>,
+    created_timestamps: Option<Vec<Option<i64>>>,
+    features: Vec<ArrayRef>,
+    // Rows of the source that are done with when this chunk is.
+    source_rows: u64,
+}
+
+/// What a writer tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    pub source_rows: u64,
+    pub report: WriteReport,
+}
+
+/// Reads the rows in `winners` and gives them to the writers.
+pub(super) struct Reader<'a> {
+    plan: &'a ViewPlan,
+    writers: Vec<SyncSender<Chunk>>,
+    pending: Vec<Pending>,
+    hasher: KeyHasher,
+    batch_bytes: usize,
+    write_rows: usize,
+    rows_done: u64,
+}
+
+/// Pieces of a chunk that is not full yet.
+#[derive(Default)]
+struct Pending {
+    pieces: Vec<Chunk>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// For these writers; chunks have about `write_rows` rows and no more than about
+    /// `batch_bytes` bytes.
+    pub fn new(
+        plan: &'a ViewPlan,
+        writers: Vec<SyncSender<Chunk>>,
+        batch_bytes: usize,
+        write_rows: usize,
+    ) -> Self {
+        let pending = writers.iter().map(|_| Pending::default()).collect();
+        let hasher = KeyHasher::default();
+        Reader { plan, writers, pending, hasher, batch_bytes, write_rows, rows_done: 0 }
+    }
+
+    /// Reads to the end, or until a writer has gone.
+    pub fn run(mut self, winners: &RowSet, call: &Call<'_>) -> Result<()> {
+        let columns = self.plan.all_columns();
+        let scan = Scan {
+            source: &self.plan.source,
+            columns: &columns,
+            window: None,
+            rows: Some(winners),
+            batch_bytes: self.batch_bytes,
+        };
+        scan.run(&mut |batch| {
+            call.check()?;
+            self.take(&batch, winners)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        (0..self.writers.len()).try_for_each(|shard| self.flush(shard))
+    }
+
+    fn take(&mut self, batch: &ScanBatch, winners: &RowSet) -> Result<()> {
+        let rows: Vec<u32> = (0u32..)
+            .zip(batch.row_numbers())
+            .filter_map(|(index, row)| winners.contains(row).then_some(index))
+            .collect();
+        let (head, features) = batch.columns.split_at(self.plan.head.len());
+        let head = Head::of(self.plan, head)?;
+        let keys = self.plan.key_columns(head.keys, &rows, batch.rows())?;
+        let keys = self.plan.encode_keys(&keys, rows.len())?;
+        let mut shards = vec![Vec::new(); self.writers.len()];
+        for (index, (key, &row)) in keys.iter().zip(&rows).enumerate() {
+            shards[self.hasher.shard(key, self.writers.len())].push((index, row));
+        }
+        let end = batch.positions.last().map_or(0, |range| range.end);
+        for (shard, members) in shards.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let mut chunk = self.piece(&head, features, &keys, members)?;
+            chunk.source_rows = end.saturating_sub(self.rows_done);
+            self.rows_done = self.rows_done.max(end);
+            self.push(shard, chunk)?;
+        }
+        Ok(())
+    }
+
+    /// The `members` of a batch, each an index into `keys` and the row.
+    fn piece(
+        &self,
+        head: &Head<'_>,
+        features: &[ArrayRef],
+        keys: &PackedBytes,
+        members: &[(usize, u32)],
+    ) -> Result<Chunk> {
+        let rows: Vec<u32> = members.iter().map(|&(_, row)| row).collect();
+        let mut own_keys = PackedBytes::with_capacity(rows.len(), keys.byte_len());
+        members.iter().for_each(|&(key, _)| own_keys.push(keys.get(key)));
+        let times = rows.iter().map(|&row| head.event.get(row as usize).map(|at| at.micros));
+        let event_timestamps: Option<Vec<i64>> = times.collect();
+        let created_timestamps = head.created.as_ref().map(|created| {
+            rows.iter().map(|&row| created.get(row as usize).map(|at| at.micros)).collect()
+        });
+        Ok(Chunk {
+            keys: own_keys,
+            event_timestamps: event_timestamps.ok_or_else(lost_time)?,
+            created_timestamps,
+            features: take_all(features, &rows)?,
+            source_rows: 0,
+        })
+    }
+
+    fn push(&mut self, shard: usize, chunk: Chunk) -> Result<()> {
+        let pending = &mut self.pending[shard];
+        pending.rows += chunk.keys.len();
+        pending.bytes += chunk.bytes();
+        pending.pieces.push(chunk);
+        if pending.rows >= self.write_rows || pending.bytes >= self.batch_bytes {
+            return self.flush(shard);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, shard: usize) -> Result<()> {
+        for chunk in merge(std::mem::take(&mut self.pending[shard]).pieces)? {
+            // A writer that has gone has told why; this thread only has to end.
+            self.writers[shard].send(chunk).map_err(|_| stopped())?;
+        }
+        Ok(())
+    }
+}
+
+impl Chunk {
+    fn bytes(&self) -> usize {
+        let features = self.features.iter().map(|array| array.get_array_memory_size());
+        self.keys.byte_len() + features.sum::<usize>()
+    }
+
+    fn can_join(&self, other: &Chunk) -> bool {
+        let columns = self.features.iter().zip(&other.features);
+        columns.into_iter().all(|(left, right)| left.data_type() == right.data_type())
+    }
+}
+
+/// The pieces as few chunks: one, unless files differ in the types of their columns.
+fn merge(pieces: Vec<Chunk>) -> Result<Vec<Chunk>> {
+    let mut groups: Vec<Vec<Chunk>> = Vec::new();
+    for piece in pieces {
+        match groups.last_mut() {
+            Some(group) if group[0].can_join(&piece) => group.push(piece),
+            _ => groups.push(vec![piece]),
+        }
+    }
+    groups.into_iter().map(join).collect()
+}
+
+/// Joins chunks of equal types; `group` has at least one.
+fn join(mut group: Vec<Chunk>) -> Result<Chunk> {
+    if group.len() == 1 {
+        return Ok(group.remove(0));
+    }
+    let features = (0..group[0].features.len())
+        .map(|column| {
+            let parts: Vec<&dyn Array> =
+                group.iter().map(|chunk| chunk.features[column].as_ref()).collect();
+            arrow_select::concat::concat(&parts).map_err(|cause| {
+                Error::new(ErrorKind::Internal, "can't join batches").with_source(cause)
+            })
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    let mut keys = PackedBytes::default();
+    group.iter().flat_map(|chunk| chunk.keys.iter()).for_each(|key| keys.push(key));
+    let created = group.iter_mut().map(|chunk| chunk.created_timestamps.take());
+    let created: Option<Vec<Vec<Option<i64>>>> = created.collect();
+    Ok(Chunk {
+        keys,
+        event_timestamps: group.iter().flat_map(|chunk| chunk.event_timestamps.clone()).collect(),
+        created_timestamps: created.map(|parts| parts.concat()),
+        features,
+        source_rows: group.iter().map(|chunk| chunk.source_rows).sum(),
+    })
+}
+
+/// Encodes and writes chunks until there are no more. `told` hears of each acknowledged write.
+pub(super) fn write_chunks(
+    plan: &ViewPlan,
+    chunks: Receiver<Chunk>,
+    write_rows: usize,
+    store: &dyn OnlineStore,
+    call: &Call<'_>,
+    told: &Sender<Written>,
+) -> Result<()> {
+    for chunk in chunks {
+        let rows = chunk.keys.len();
+        // Even parts: a small last one would cost a trip of its own.
+        let parts = rows.div_ceil(write_rows.max(1)).max(1);
+        let part_rows = rows.div_ceil(parts);
+        let mut source_rows = chunk.source_rows;
+        for start in (0..rows).step_by(part_rows.max(1)) {
+            call.check()?;
+            let report = write_part(plan, &chunk, start..rows.min(start + part_rows), store, call)?;
+            // Nobody listens any more only when the call is being stopped.
+            let _ = told.send(Written { source_rows, report });
+            source_rows = 0;
+        }
+    }
+    Ok(())
+}
+
+fn write_part(
+    plan: &ViewPlan,
+    chunk: &Chunk,
+    rows: std::ops::Range<usize>,
+    store: &dyn OnlineStore,
+    call: &Call<'_>,
+) -> Result<WriteReport> {
+    let mut values = Vec::with_capacity(plan.features.len());
+    for (array, feature) in chunk.features.iter().zip(&plan.features) {
+        let slice = array.slice(rows.start, rows.len());
+        values.push(encode_values(slice.as_ref(), feature.value_type, &feature.name)?);
+    }
+    let part_keys;
+    let keys = if rows.len() == chunk.keys.len() {
+        &chunk.keys
+    } else {
+        let mut keys = PackedBytes::default();
+        rows.clone().for_each(|row| keys.push(chunk.keys.get(row)));
+        part_keys = keys;
+        &part_keys
+    };
+    let batch = WriteBatch {
+        view: &plan.stored,
+        keys,
+        event_timestamps: &chunk.event_timestamps[rows.clone()],
+        created_timestamps: chunk.created_timestamps.as_ref().map(|all| &all[rows]),
+        values: &values,
+    };
+    store.write(&batch, call)
+}
+
+#[cold]
+fn lost_time() -> Error {
+    Error::new(ErrorKind::SourceChanged, "a row lost its event timestamp between two passes")
+}
+
+#[cold]
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::Interrupted, "stopped")
+}

@@ -1,0 +1,203 @@
+//! Stores that fail, callers that stop, and views that are not ours to materialize.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use feastrs::call::{Call, Interrupt};
+use feastrs::materialize::{
+    MaterializeRequest, NoProgress, Progress, ViewReport, Window, materialize, select_views,
+};
+use feastrs::registry::{FeatureService, Projection, SourceKind, ViewKind, ViewState};
+use feastrs::store::{OnlineStore, ReadGroup, RowSink, StoredView, WriteBatch, WriteReport};
+use feastrs::value::ValueType;
+use feastrs::{Error, ErrorKind, Result};
+
+use super::fixture::{MemoryLedger, Repo, field};
+
+/// Fails, or waits for ever but for interrupts.
+enum BadStore {
+    Refuses,
+    Hangs,
+}
+
+impl OnlineStore for BadStore {
+    fn read(&self, _: &[ReadGroup<'_>], _: &mut dyn RowSink, _: &Call<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport> {
+        match self {
+            BadStore::Refuses => Err(Error::new(ErrorKind::StoreRefused, "out of memory")),
+            BadStore::Hangs => loop {
+                call.check()?;
+                std::thread::sleep(Duration::from_millis(1));
+            },
+        }
+    }
+
+    fn prepare(&self, _: &[StoredView], _: &Call<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn run(repo: &Repo, store: &dyn OnlineStore, call: &Call<'_>) -> (Error, Vec<String>) {
+    let request =
+        MaterializeRequest { views: None, window: Window::Full { start: 0, end: 1_000_000 } };
+    let ledger = MemoryLedger { catalog: repo.catalog(), events: Mutex::default() };
+    let error = materialize(&request, &ledger, store, &repo.config, &NoProgress, call).unwrap_err();
+    (error, ledger.events.into_inner().unwrap())
+}
+
+fn many_rows() -> Repo {
+    let repo = Repo::new();
+    repo.write_rows(&(0..50_000).map(|row| (row, row, row)).collect::<Vec<_>>());
+    repo
+}
+
+#[test]
+fn a_store_that_refuses_leaves_no_interval() {
+    let mut repo = many_rows();
+    repo.view.state = ViewState::AvailableOnline;
+
+    let (error, events) = run(&repo, &BadStore::Refuses, &Call::unlimited());
+
+    assert_eq!(error.kind(), ErrorKind::StoreRefused);
+    assert_eq!(error.to_string(), "view 'stats': out of memory");
+    assert_eq!(events, ["stats is Materializing", "stats is AvailableOnline"]);
+}
+
+struct StopsSoon(AtomicU32);
+
+impl Interrupt for StopsSoon {
+    fn check(&self) -> Result<()> {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0..3 => Ok(()),
+            _ => Err(Error::new(ErrorKind::Interrupted, "Ctrl-C")),
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_stops_reader_and_writers() {
+    let repo = many_rows();
+    let interrupt = StopsSoon(AtomicU32::new(0));
+    let began = Instant::now();
+
+    let (error, events) =
+        run(&repo, &BadStore::Hangs, &Call { deadline: None, interrupt: &interrupt });
+
+    assert_eq!(error.to_string(), "view 'stats': Ctrl-C");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(events, ["stats is Materializing", "stats is Generated"]);
+}
+
+#[derive(Default)]
+struct Tally(Mutex<(u64, u64, Vec<String>)>);
+
+impl Progress for Tally {
+    fn view_started(&self, _: &str, total_rows: u64) {
+        self.0.lock().unwrap().0 = total_rows;
+    }
+    fn advanced(&self, _: &str, rows: u64) {
+        self.0.lock().unwrap().1 += rows;
+    }
+    fn view_finished(&self, report: &ViewReport) {
+        self.0.lock().unwrap().2.push(report.view.clone());
+    }
+}
+
+#[test]
+fn progress_ends_at_the_total() {
+    let repo = many_rows();
+    let tally = Tally::default();
+
+    repo.run_with(0, 40_000, &tally, &Call::unlimited()).unwrap();
+
+    assert_eq!(*tally.0.lock().unwrap(), (50_000, 50_000, vec!["stats".to_owned()]));
+}
+
+#[test]
+fn views_beyond_the_native_path_are_refused_with_reasons() {
+    let cases: [(&str, fn(&mut Repo)); 6] = [
+        ("has a transformation", |repo| repo.view.beyond_native = vec!["has a transformation"]),
+        ("is also written to the offline store", |repo| repo.view.offline = true),
+        ("has a file source that is not Parquet", |repo| {
+            repo.source().kind = SourceKind::OtherFile
+        }),
+        ("has a source on 's3'", |repo| repo.source().path = "s3://b/k".to_owned()),
+        ("the compute engine 'spark.engine'", |repo| {
+            repo.config.batch_engine_type = "spark.engine".to_owned();
+        }),
+        ("is an on-demand view", |repo| {
+            repo.view.kind = ViewKind::OnDemand;
+            repo.view.write_to_online_store = true;
+        }),
+    ];
+    for (reason, change) in cases {
+        let mut repo = many_rows();
+        change(&mut repo);
+        let (error, events) = run(&repo, &BadStore::Refuses, &Call::unlimited());
+        assert_eq!(error.kind(), ErrorKind::NeedsFeast);
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(events.is_empty());
+    }
+}
+
+#[test]
+fn a_precomputed_service_needs_feast() {
+    let repo = Repo::new();
+    let mut catalog = (*repo.catalog()).clone();
+    catalog.services.push(FeatureService {
+        name: "scoring".to_owned(),
+        projections: vec![Projection { view: "stats".to_owned(), ..Projection::default() }],
+        precompute_online: true,
+        description: String::new(),
+        tags: Default::default(),
+        owner: String::new(),
+        created_timestamp: None,
+        last_updated_timestamp: None,
+    });
+
+    let obstacle = feastrs::materialize::native_obstacle(&repo.view, &catalog);
+
+    assert!(obstacle.unwrap().contains("'scoring', a service with `precompute_online`"));
+}
+
+#[test]
+fn named_views_have_to_be_there_and_online() {
+    let mut repo = Repo::new();
+    let chosen = |repo: &Repo, name: &str| {
+        let names = [name.to_owned()];
+        select_views(&repo.catalog(), Some(&names)).map(|views| views.len())
+    };
+    assert_eq!(chosen(&repo, "stats").unwrap(), 1);
+    assert_eq!(chosen(&repo, "stat").unwrap_err().kind(), ErrorKind::FeatureViewNotFound);
+    repo.view.online = false;
+    assert_eq!(chosen(&repo, "stats").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(select_views(&repo.catalog(), None).unwrap().len(), 0);
+    repo.view.online = true;
+    repo.view.enabled = false;
+    assert!(chosen(&repo, "stats").unwrap_err().to_string().contains("is disabled"));
+}
+
+#[test]
+fn features_whose_hashes_collide_are_refused_by_name() {
+    let mut seen: HashMap<[u8; 4], String> = HashMap::new();
+    let (one, other) = (0..)
+        .find_map(|number| {
+            let name = format!("f{number}");
+            let field = feastrs::hash::field_name("stats", &name);
+            seen.insert(field, name.clone()).map(|known| (known, name))
+        })
+        .unwrap();
+    let mut repo = many_rows();
+    repo.view.features = vec![field(&one, ValueType::Int64), field(&other, ValueType::Int64)];
+
+    let error = repo.run(0, 10).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let expected = format!("features '{one}' and '{other}' of view 'stats'");
+    assert!(error.to_string().contains(&expected), "{error}");
+}
