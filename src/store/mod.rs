@@ -4,8 +4,12 @@
 //! Stores move bytes. They must not know feature services, requests, Arrow or types: keys
 //! come encoded, values come and go as serialized `feast.types.Value`.
 
+mod open;
+mod process_local;
 pub mod redis;
 pub mod sqlite;
+
+pub use open::open;
 
 use crate::call::Call;
 use crate::error::Result;

@@ -10,3 +10,7 @@
 mod golden;
 mod layers;
 mod materialize;
+mod redis;
+mod redis_rows;
+mod redis_server;
+mod sqlite;

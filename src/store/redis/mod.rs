@@ -1,1 +1,19 @@
-//! Stub.
+//! Feast's Redis store: one hash for each entity, a field for each feature, a field for the
+//! event timestamp of each view (`feast/infra/online_stores/redis.py`).
+//!
+//! Must not know Arrow, types or requests: keys and values are bytes here.
+
+mod codec;
+mod connection;
+mod options;
+mod pool;
+mod read_layout;
+mod reader;
+mod refusal;
+mod stored;
+mod stream;
+mod timestamp;
+mod tls;
+mod writer;
+
+pub use stored::RedisStore;

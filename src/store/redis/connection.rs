@@ -1,0 +1,279 @@
+//! One connection: commands out, replies in, each wait in slices in which the caller may stop
+//! it. It knows how many replies it is owed, so that nobody ever reads another's.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+
+use super::codec::{CommandBuffer, Reply, ReplyParser};
+use super::options::Options;
+use super::refusal;
+use super::stream::Stream;
+use crate::call::Call;
+use crate::error::{Error, ErrorKind, Result};
+
+const RECEIVE_BUFFER: usize = 64 << 10;
+/// Buffers that grew past this are given up when the connection goes back to its pool.
+const KEEP_BUFFER: usize = 4 << 20;
+
+pub(super) struct Connection {
+    stream: Stream,
+    node: Arc<str>,
+    io_timeout: Duration,
+    commands: CommandBuffer,
+    // What was received and not yet taken is received[start..end].
+    received: Vec<u8>,
+    start: usize,
+    end: usize,
+    parser: ReplyParser,
+    outstanding: usize,
+    doing: &'static str,
+    is_exclusive: bool,
+    is_reused: bool,
+    idle_since: Instant,
+}
+
+impl Connection {
+    /// Connects and introduces itself.
+    pub(super) fn open(
+        options: &Options,
+        node: &Arc<str>,
+        tls: Option<&Arc<ClientConfig>>,
+        call: &Call<'_>,
+    ) -> Result<Self> {
+        let mut connection = Connection {
+            stream: Stream::open(options, tls, call)?,
+            node: node.clone(),
+            io_timeout: options.io_timeout,
+            commands: CommandBuffer::default(),
+            received: vec![0; RECEIVE_BUFFER],
+            start: 0,
+            end: 0,
+            parser: ReplyParser::default(),
+            outstanding: 0,
+            doing: "AUTH",
+            is_exclusive: false,
+            is_reused: false,
+            idle_since: Instant::now(),
+        };
+        connection.introduce(options, call)?;
+        Ok(connection)
+    }
+
+    /// AUTH, SELECT and CLIENT SETNAME, as far as they are wanted, in one trip.
+    fn introduce(&mut self, options: &Options, call: &Call<'_>) -> Result<()> {
+        let password = options.password.as_ref().map(|password| password.reveal().as_bytes());
+        match (&options.username, password) {
+            (Some(name), password) => {
+                self.commands.command(&[b"AUTH", name.as_bytes(), password.unwrap_or_default()])
+            }
+            (None, Some(password)) => self.commands.command(&[b"AUTH", password]),
+            (None, None) => {}
+        }
+        let has_auth = self.commands.commands() > 0;
+        if options.database != 0 {
+            self.commands.command(&[b"SELECT", options.database.to_string().as_bytes()]);
+        }
+        if let Some(name) = &options.client_name {
+            self.commands.command(&[b"CLIENT", b"SETNAME", name.as_bytes()]);
+        }
+        self.send(call)?;
+        let node = self.node.clone();
+        if has_auth && let Some(text) = self.receive(call)?.error() {
+            return Err(refusal::login_refused(&node, text));
+        }
+        if options.database != 0
+            && let Some(text) = self.receive(call)?.error()
+        {
+            return Err(refusal::refused(&node, "SELECT", text));
+        }
+        // A name is a convenience: a server that takes none serves all the same.
+        self.discard_outstanding(call)
+    }
+
+    /// The commands that the next [`send`](Self::send) will send.
+    pub(super) fn commands(&mut self) -> &mut CommandBuffer {
+        &mut self.commands
+    }
+
+    /// What the connection is used for, for messages.
+    pub(super) fn set_doing(&mut self, doing: &'static str) {
+        self.doing = doing;
+    }
+
+    /// `host:port`, for messages.
+    pub(super) fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    /// Replies that were asked for and not yet received.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Says whether a WATCH or MULTI is open; until it is closed, nobody else may have it.
+    pub(super) fn set_exclusive(&mut self, is_exclusive: bool) {
+        self.is_exclusive = is_exclusive;
+    }
+
+    /// Whether it was used before the present call.
+    pub(super) fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// Whether the next to use it will find it as new.
+    pub(super) fn is_clean(&self) -> bool {
+        self.outstanding == 0
+            && !self.is_exclusive
+            && self.start == self.end
+            && self.commands.bytes().is_empty()
+    }
+
+    /// How long nobody has used it.
+    pub(super) fn idle_time(&self) -> Duration {
+        self.idle_since.elapsed()
+    }
+
+    /// Makes it ready to wait in a pool.
+    pub(super) fn rest(&mut self) {
+        self.is_reused = true;
+        self.idle_since = Instant::now();
+        self.commands.clear(KEEP_BUFFER);
+        if self.received.len() > KEEP_BUFFER {
+            self.received = vec![0; RECEIVE_BUFFER];
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Sends the commands.
+    pub(super) fn send(&mut self, call: &Call<'_>) -> Result<()> {
+        call.check()?;
+        self.outstanding += self.commands.commands();
+        let mut sent = 0;
+        let mut stalled: Option<Instant> = None;
+        while let Some(rest) = self.commands.bytes().get(sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(0) => return Err(self.lost(io::ErrorKind::WriteZero.into())),
+                Ok(count) => (sent, stalled) = (sent + count, None),
+                Err(error) => self.wait_or_fail(error, &mut stalled, call)?,
+            }
+        }
+        let mut stalled = None;
+        while let Err(error) = self.stream.flush() {
+            self.wait_or_fail(error, &mut stalled, call)?;
+        }
+        self.commands.clear(usize::MAX);
+        Ok(())
+    }
+
+    /// The next reply, borrowed from the receive buffer.
+    pub(super) fn receive(&mut self, call: &Call<'_>) -> Result<Reply<'_>> {
+        if self.outstanding == 0 {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "a reply was awaited that nobody asked for",
+            ));
+        }
+        let length = loop {
+            let data = self.received.get(self.start..self.end).unwrap_or_default();
+            match self.parser.advance(data) {
+                Ok(Some(length)) => break length,
+                Ok(None) => self.fill(call)?,
+                Err(malformed) => return Err(self.no_redis(&malformed.to_string())),
+            }
+        };
+        let begin = self.start;
+        self.start += length;
+        self.outstanding -= 1;
+        Ok(self.parser.reply(self.received.get(begin..begin + length).unwrap_or_default()))
+    }
+
+    /// Receives the replies that are still owed and forgets them.
+    pub(super) fn discard_outstanding(&mut self, call: &Call<'_>) -> Result<()> {
+        while self.outstanding > 0 {
+            self.receive(call)?;
+        }
+        Ok(())
+    }
+
+    /// Receives some bytes more.
+    fn fill(&mut self, call: &Call<'_>) -> Result<()> {
+        self.make_room();
+        let mut stalled = None;
+        loop {
+            let room = self.received.get_mut(self.end..).unwrap_or_default();
+            match self.stream.read(room) {
+                Ok(0) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(());
+                }
+                Err(error) => self.wait_or_fail(error, &mut stalled, call)?,
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.received.len() - self.end < RECEIVE_BUFFER / 4 {
+            self.received.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.end > self.received.len() / 2 {
+                self.received.resize(self.received.len() * 2, 0);
+            }
+        }
+    }
+
+    /// After a read or write that gave nothing: `Ok` to try again.
+    #[cold]
+    fn wait_or_fail(
+        &self,
+        error: io::Error,
+        stalled: &mut Option<Instant>,
+        call: &Call<'_>,
+    ) -> Result<()> {
+        match error.kind() {
+            io::ErrorKind::Interrupted => return call.check(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => call.check()?,
+            _ => return Err(self.lost(error)),
+        }
+        // The slice that has just passed counts: it was spent waiting.
+        let slice = crate::call::WAIT_SLICE.min(self.io_timeout);
+        let waited = stalled.get_or_insert_with(Instant::now).elapsed() + slice;
+        if waited < self.io_timeout {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::StoreTimeout,
+            format!(
+                "Redis at {} did not answer {} within {:?}; it is overloaded or out of reach, or \
+                 socket_timeout in connection_string is too short",
+                self.node, self.doing, self.io_timeout
+            ),
+        ))
+    }
+
+    #[cold]
+    fn lost(&self, source: io::Error) -> Error {
+        Error::new(
+            ErrorKind::StoreUnavailable,
+            format!("the connection to Redis at {} broke during {}", self.node, self.doing),
+        )
+        .with_source(source)
+    }
+
+    #[cold]
+    fn no_redis(&self, what: &str) -> Error {
+        Error::new(
+            ErrorKind::StoreInvalid,
+            format!(
+                "{} answered {} with something that is no Redis protocol ({what}); does \
+                 connection_string name the right port, and ssl=true if the server wants TLS?",
+                self.node, self.doing
+            ),
+        )
+    }
+}

@@ -1,0 +1,91 @@
+//! Error replies of a Redis server as errors of ours: the kind by the reply's first word, the
+//! server's own words in the message. Must not know connections.
+
+use crate::error::{Error, ErrorKind};
+
+/// The error for `text`, which the server at `node` answered to `command`.
+#[cold]
+pub(super) fn refused(node: &str, command: &str, text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
+    let (kind, advice) = match code(&text) {
+        "WRONGPASS" | "NOAUTH" => {
+            (ErrorKind::StoreDenied, "; check username and password in connection_string")
+        }
+        "NOPERM" => (ErrorKind::StoreDenied, "; the user's ACL must allow the command and the key"),
+        "LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "BUSY" => {
+            (ErrorKind::StoreUnavailable, "")
+        }
+        "MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT" => (
+            ErrorKind::Unsupported,
+            "; this server is a Redis Cluster, which feastrs does not speak to itself yet: \
+             clusters go through Feast (redis_type: redis_cluster)",
+        ),
+        "WRONGTYPE" => (ErrorKind::StoreInvalid, ""),
+        _ => (ErrorKind::StoreRefused, ""),
+    };
+    Error::new(kind, format!("Redis at {node} refused {command}: {text}{advice}"))
+}
+
+/// The error for a refused AUTH. The server's words stay out: an old server that does not know
+/// the command repeats its arguments, the password among them.
+#[cold]
+pub(super) fn login_refused(node: &str, text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
+    if matches!(code(&text), "LOADING" | "MASTERDOWN") {
+        return refused(node, "AUTH", text.as_bytes());
+    }
+    Error::new(
+        ErrorKind::StoreDenied,
+        format!(
+            "Redis at {node} refused the credentials ({}); check username and password in \
+             connection_string",
+            code(&text)
+        ),
+    )
+}
+
+/// Whether `text` says that the command may not be used here, be it by ACL or by renaming.
+pub(super) fn is_command_withheld(text: &[u8]) -> bool {
+    text.starts_with(b"NOPERM") || text.starts_with(b"ERR unknown command")
+}
+
+/// A key as messages show it: hexadecimal, shortened.
+pub(super) fn shown(key: &[u8]) -> String {
+    const SHOWN: usize = 24;
+    let mut text: String = key.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    if key.len() > SHOWN {
+        text.push_str(&format!("… ({} bytes)", key.len()));
+    }
+    text
+}
+
+fn code(text: &str) -> &str {
+    text.split(' ').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_by_the_first_word() {
+        for (text, kind) in [
+            ("NOAUTH Authentication required.", ErrorKind::StoreDenied),
+            ("LOADING Redis is loading", ErrorKind::StoreUnavailable),
+            ("OOM command not allowed", ErrorKind::StoreRefused),
+            ("WRONGTYPE Operation against", ErrorKind::StoreInvalid),
+            ("MOVED 1 127.0.0.1:7001", ErrorKind::Unsupported),
+        ] {
+            let error = refused("h:1", "HMGET", text.as_bytes());
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().contains(text) && error.to_string().contains("h:1"));
+        }
+    }
+
+    #[test]
+    fn a_refused_login_never_repeats_the_password() {
+        let error = login_refused("h:1", b"ERR unknown command `AUTH`, with args: `hunter2`");
+
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,147 @@
+//! A blocking byte stream to the server: TCP, TLS over TCP, or a Unix socket, whose reads and
+//! writes return after a slice of time. Must not know RESP.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::options::{Address, Options};
+use crate::call::{Call, WAIT_SLICE};
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects as `options` say; `tls` is their TLS configuration.
+    pub(super) fn open(
+        options: &Options,
+        tls: Option<&Arc<ClientConfig>>,
+        call: &Call<'_>,
+    ) -> Result<Self> {
+        call.check()?;
+        let slice = WAIT_SLICE.min(options.io_timeout);
+        let cannot = |source: io::Error| cannot_connect(options, source);
+        match &options.address {
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).map_err(cannot)?;
+                stream.set_read_timeout(Some(slice)).map_err(cannot)?;
+                stream.set_write_timeout(Some(slice)).map_err(cannot)?;
+                Ok(Stream::Unix(stream))
+            }
+            Address::Tcp { host, port } => {
+                let stream = connect_tcp(host, *port, options, call)?;
+                stream.set_nodelay(true).map_err(cannot)?;
+                stream.set_read_timeout(Some(slice)).map_err(cannot)?;
+                stream.set_write_timeout(Some(slice)).map_err(cannot)?;
+                match tls {
+                    Some(config) => with_tls(stream, host, config).map_err(cannot),
+                    None => Ok(Stream::Tcp(stream)),
+                }
+            }
+        }
+    }
+}
+
+fn with_tls(stream: TcpStream, host: &str, config: &Arc<ClientConfig>) -> io::Result<Stream> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+    Ok(Stream::Tls(Box::new(StreamOwned::new(session, stream))))
+}
+
+/// Looks the host up and connects on a thread of its own: neither can be interrupted, and the
+/// caller must notice Ctrl-C. The thread ends by the connect timeout at the latest.
+fn connect_tcp(host: &str, port: u16, options: &Options, call: &Call<'_>) -> Result<TcpStream> {
+    let (sender, receiver) = mpsc::channel();
+    let (host, timeout, started) = (host.to_owned(), options.connect_timeout, Instant::now());
+    thread::Builder::new()
+        .name("feastrs-connect".to_owned())
+        .spawn(move || {
+            // Nobody listens any more when the caller has given up: that is fine.
+            let _ = sender.send(connect_any(&host, port, timeout));
+        })
+        .map_err(|source| cannot_connect(options, source))?;
+    loop {
+        match receiver.recv_timeout(WAIT_SLICE.min(timeout)) {
+            Ok(outcome) => return outcome.map_err(|source| cannot_connect(options, source)),
+            Err(RecvTimeoutError::Timeout) if started.elapsed() < timeout => call.check()?,
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(cannot_connect(options, io::ErrorKind::TimedOut.into()));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let source = io::Error::other("the connecting thread has died");
+                return Err(cannot_connect(options, source));
+            }
+        }
+    }
+}
+
+/// Tries each address of the host until one answers, all within `timeout`.
+fn connect_any(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
+    let started = Instant::now();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        let left = timeout.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn cannot_connect(options: &Options, source: io::Error) -> Error {
+    let node = options.address.node();
+    if source.kind() == io::ErrorKind::TimedOut {
+        return Error::new(
+            ErrorKind::StoreTimeout,
+            format!(
+                "can't connect to Redis at {node} within {:?} (socket_connect_timeout)",
+                options.connect_timeout
+            ),
+        );
+    }
+    Error::new(ErrorKind::StoreUnavailable, format!("can't connect to Redis at {node}"))
+        .with_source(source)
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(buffer),
+            Stream::Tls(stream) => stream.write(buffer),
+            Stream::Unix(stream) => stream.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.flush(),
+            Stream::Tls(stream) => stream.flush(),
+            Stream::Unix(stream) => stream.flush(),
+        }
+    }
+}

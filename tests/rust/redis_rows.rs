@@ -1,0 +1,92 @@
+//! Views, rows and a sink for the tests of the stores, kept plain: values are any bytes.
+
+use std::collections::BTreeMap;
+
+use feastrs::Result;
+use feastrs::call::Call;
+use feastrs::store::{
+    OnlineStore, ReadGroup, RowSink, StoredFeature, StoredView, WriteBatch, WriteReport,
+};
+use feastrs::value::PackedBytes;
+
+/// What was read of one view for one entity.
+pub type Row = (Option<i64>, Vec<Option<Vec<u8>>>);
+
+/// A view with features `f0`, `f1`, …, whose Redis fields are made up but distinct.
+pub fn view(name: &str, features: usize) -> StoredView {
+    let salt = name.bytes().fold(7u32, |salt, byte| salt.wrapping_mul(31) + u32::from(byte));
+    let feature = |index: usize| StoredFeature {
+        name: format!("f{index}"),
+        field: salt.wrapping_add(index as u32).wrapping_mul(0x9e37_79b1).to_le_bytes(),
+    };
+    StoredView {
+        name: name.to_owned(),
+        features: (0..features).map(feature).collect(),
+        timestamp_field: format!("_ts:{name}").into_bytes(),
+    }
+}
+
+/// Byte strings, packed.
+pub fn packed<T: AsRef<[u8]>>(items: impl IntoIterator<Item = T>) -> PackedBytes {
+    let mut packed = PackedBytes::default();
+    items.into_iter().for_each(|item| packed.push(item.as_ref()));
+    packed
+}
+
+/// A serialized `Value` of a string.
+pub fn text(text: &str) -> Vec<u8> {
+    let mut value = vec![0x12, u8::try_from(text.len()).expect("a short text")];
+    value.extend_from_slice(text.as_bytes());
+    value
+}
+
+/// Writes `value` into every feature of every key, all at `micros`.
+pub fn write(
+    store: &dyn OnlineStore,
+    view: &StoredView,
+    keys: &[&str],
+    micros: i64,
+    value: &[u8],
+) -> Result<WriteReport> {
+    let column = packed(keys.iter().map(|_| value));
+    let batch = WriteBatch {
+        view,
+        keys: &packed(keys),
+        event_timestamps: &vec![micros; keys.len()],
+        created_timestamps: None,
+        values: &vec![column; view.features.len()],
+    };
+    store.write(&batch, &Call::unlimited())
+}
+
+/// Reads one group, and gives for each view the rows in the order of the keys.
+pub fn read(
+    store: &dyn OnlineStore,
+    views: &[StoredView],
+    keys: &[&str],
+    expected_fields: usize,
+) -> Result<Vec<Vec<Row>>> {
+    let keys = packed(keys);
+    let groups = [ReadGroup { keys: &keys, views, expected_fields }];
+    let mut rows = Rows::default();
+    store.read(&groups, &mut rows, &Call::unlimited())?;
+    Ok((0..views.len()).map(|view| rows.0.remove(&(0, view)).unwrap_or_default()).collect())
+}
+
+/// Collects rows by group and view.
+#[derive(Default)]
+pub struct Rows(pub BTreeMap<(usize, usize), Vec<Row>>);
+
+impl RowSink for Rows {
+    fn row(
+        &mut self,
+        group: usize,
+        view: usize,
+        event_timestamp: Option<i64>,
+        values: &[Option<&[u8]>],
+    ) -> Result<()> {
+        let values = values.iter().map(|value| value.map(<[u8]>::to_vec)).collect();
+        self.0.entry((group, view)).or_default().push((event_timestamp, values));
+        Ok(())
+    }
+}

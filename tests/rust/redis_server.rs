@@ -1,0 +1,173 @@
+//! A real Redis server for one test, on a port and in a folder of its own, and a client as
+//! plain as can be to look into it. The server ends with the test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use feastrs::config::{ReadCommand, RedisConfig, Secret};
+use tempfile::TempDir;
+
+/// A running server; dropping it kills it.
+pub struct RedisServer {
+    child: Child,
+    folder: TempDir,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+    password: Option<String>,
+}
+
+impl RedisServer {
+    /// Starts the server that `FEASTRS_TEST_REDIS` names, or else the one on the `PATH`.
+    pub fn start() -> Self {
+        Self::start_with(&[], None)
+    }
+
+    /// The same with further arguments, and the password that they ask for.
+    pub fn start_with(arguments: &[&str], password: Option<&str>) -> Self {
+        let program = std::env::var("FEASTRS_TEST_REDIS").unwrap_or("redis-server".to_owned());
+        let folder = TempDir::new().expect("a folder for the server");
+        let port = free_port();
+        let child = Command::new(&program)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", "no", "--dir"])
+            .arg(folder.path())
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "can't start '{program}': {error}; install Redis 7.0 (Debian: apt-get install \
+                     redis-server) or name a server with FEASTRS_TEST_REDIS"
+                )
+            });
+        let password = password.map(str::to_owned);
+        let server = RedisServer { child, folder, port, password };
+        server.await_ready();
+        server
+    }
+
+    fn await_ready(&self) {
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(10), "the Redis server does not start");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Its folder, where a Unix socket may be put.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// `127.0.0.1:port`, with the password where there is one.
+    pub fn connection_string(&self) -> String {
+        match &self.password {
+            Some(password) => format!("127.0.0.1:{},password={password}", self.port),
+            None => format!("127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// Settings of a store on this server, all else as by default.
+    pub fn config(&self) -> RedisConfig {
+        config(&self.connection_string())
+    }
+
+    /// Runs one command and gives its reply; an error reply is shown as text.
+    pub fn call(&self, arguments: &[&[u8]]) -> Reply {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+        if let Some(password) = &self.password {
+            send(&mut stream, &[b"AUTH", password.as_bytes()]);
+            receive(&mut BufReader::new(&stream));
+        }
+        send(&mut stream, arguments);
+        receive(&mut BufReader::new(&stream))
+    }
+
+    /// Stops the server's process without ending it, or lets it go on.
+    pub fn pause(&self, is_paused: bool) {
+        let signal = if is_paused { "-STOP" } else { "-CONT" };
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Settings of a store with this connection string, all else as by default.
+pub fn config(connection_string: &str) -> RedisConfig {
+    RedisConfig {
+        redis_type: "redis".to_owned(),
+        connection_string: Secret::new(connection_string),
+        key_ttl_seconds: None,
+        skip_dedup: false,
+        full_scan_for_deletion: true,
+        equal_timestamps_skip: false,
+        read_command: ReadCommand::Auto,
+    }
+}
+
+/// A port on which nobody listens.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// What the server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Text(String),
+    Integer(i64),
+    Bytes(Vec<u8>),
+    Nil,
+    Array(Vec<Reply>),
+}
+
+impl Reply {
+    /// The number, of a reply that is one.
+    pub fn integer(&self) -> i64 {
+        match self {
+            Reply::Integer(number) => *number,
+            other => panic!("no number: {other:?}"),
+        }
+    }
+}
+
+fn send(stream: &mut TcpStream, arguments: &[&[u8]]) {
+    let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
+    for argument in arguments {
+        bytes.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+        bytes.extend_from_slice(argument);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    stream.write_all(&bytes).expect("the server takes the command");
+}
+
+fn receive(stream: &mut impl BufRead) -> Reply {
+    let mut line = String::new();
+    stream.read_line(&mut line).expect("the server answers");
+    let (kind, text) = line.trim_end().split_at(1);
+    let length = || text.parse::<i64>().expect("a length");
+    match kind {
+        "+" | "-" => Reply::Text(text.to_owned()),
+        ":" => Reply::Integer(length()),
+        "$" if length() < 0 => Reply::Nil,
+        "$" => {
+            let mut bytes = vec![0; length() as usize + 2];
+            stream.read_exact(&mut bytes).expect("the whole string");
+            bytes.truncate(bytes.len() - 2);
+            Reply::Bytes(bytes)
+        }
+        "*" if length() < 0 => Reply::Nil,
+        "*" => Reply::Array((0..length()).map(|_| receive(stream)).collect()),
+        _ => panic!("no reply: {line}"),
+    }
+}
