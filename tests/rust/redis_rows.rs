@@ -14,10 +14,12 @@ pub type Row = (Option<i64>, Vec<Option<Vec<u8>>>);
 
 /// A view with features `f0`, `f1`, …, whose Redis fields are made up but distinct.
 pub fn view(name: &str, features: usize) -> StoredView {
-    let salt = name.bytes().fold(7u32, |salt, byte| salt.wrapping_mul(31) + u32::from(byte));
+    let salt = name
+        .bytes()
+        .fold(0x811c_9dc5, |salt: u32, byte| (salt ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let feature = |index: usize| StoredFeature {
         name: format!("f{index}"),
-        field: salt.wrapping_add(index as u32).wrapping_mul(0x9e37_79b1).to_le_bytes(),
+        field: (salt ^ (index as u32).wrapping_mul(0x9e37_79b1)).to_le_bytes(),
     };
     StoredView {
         name: name.to_owned(),

@@ -1,7 +1,7 @@
 //! A real Redis server for one test, on a port and in a folder of its own, and a client as
 //! plain as can be to look into it. The server ends with the test.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,7 +13,8 @@ use tempfile::TempDir;
 /// A running server; dropping it kills it.
 pub struct RedisServer {
     child: Child,
-    folder: TempDir,
+    // Goes with the server.
+    _folder: TempDir,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     password: Option<String>,
@@ -45,7 +46,7 @@ impl RedisServer {
                 )
             });
         let password = password.map(str::to_owned);
-        let server = RedisServer { child, folder, port, password };
+        let server = RedisServer { child, _folder: folder, port, password };
         server.await_ready();
         server
     }
@@ -56,11 +57,6 @@ impl RedisServer {
             assert!(started.elapsed() < Duration::from_secs(10), "the Redis server does not start");
             thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    /// Its folder, where a Unix socket may be put.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 
     /// `127.0.0.1:port`, with the password where there is one.
