@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use arrow_array::{ArrayRef, UInt32Array};
+use arrow_array::{Array, ArrayRef, UInt32Array};
 
+use super::blame::name_row;
 use super::plan::ViewPlan;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
@@ -119,7 +120,8 @@ impl<'a> Pass<'a> {
         if candidates.is_empty() {
             return Ok(Observed::Fits);
         }
-        let mut keys = self.plan.key_columns(head.keys, &inside, batch.rows())?;
+        let positions: Vec<u64> = candidates.iter().map(|candidate| candidate.row).collect();
+        let mut keys = self.plan.key_columns(head.keys, &inside, &positions, batch.rows())?;
         if let Some(nulls) = null_keys(&keys).filter(|nulls| nulls.null_count() > 0) {
             let kept: Vec<u32> = (0..candidates.len())
                 .filter(|&index| nulls.is_valid(index))
@@ -159,15 +161,25 @@ impl<'a> Head<'a> {
 
 impl ViewPlan {
     /// The key columns at `rows` (of `len` in all) in the form that keys are encoded from.
+    /// `positions` are the numbers of those rows in the source, for errors.
     pub(super) fn key_columns(
         &self,
         columns: &[ArrayRef],
         rows: &[u32],
+        positions: &[u64],
         len: usize,
     ) -> Result<Vec<ArrayRef>> {
         let chosen = if rows.len() == len { columns.to_vec() } else { take_all(columns, rows)? };
         let keys = chosen.iter().zip(&self.join_keys);
-        keys.map(|(array, key)| Ok(to_column(array, key.value_type, &key.name)?.values)).collect()
+        keys.map(|(array, key)| {
+            let convert = |array: &dyn Array| to_column(array, key.value_type, &key.name);
+            let column = convert(array).map_err(|error| {
+                let alone = |row| convert(array.slice(row, 1).as_ref()).map(drop);
+                name_row(error, &self.source, positions, alone)
+            })?;
+            Ok(column.values)
+        })
+        .collect()
     }
 }
 

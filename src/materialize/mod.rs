@@ -9,6 +9,7 @@
 //! Two passes, always: keys and times are a small part of a file, and the second pass writes
 //! while it reads, which keeping decoded rows until all are decided would forbid.
 
+mod blame;
 mod decide;
 pub mod ledger;
 pub mod plan;

@@ -59,6 +59,12 @@ impl ViewPlan {
         } else {
             view.entity_columns.iter().map(|field| PlannedColumn::new(field, source)).collect()
         };
+        if join_keys.is_empty() && !view.is_entityless() {
+            return Err(Error::new(
+                ErrorKind::RegistryInvalid,
+                "has entities but no join keys in the registry; run `feast apply` again",
+            ));
+        }
         let features: Vec<PlannedColumn> =
             view.features.iter().map(|field| PlannedColumn::new(field, source)).collect();
         let created = &source.created_timestamp_column;

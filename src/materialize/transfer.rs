@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
 use arrow_array::{Array, ArrayRef};
 
+use super::blame::name_row;
 use super::decide::{Head, take_all};
 use super::plan::ViewPlan;
 use crate::call::Call;
@@ -29,6 +30,8 @@ pub(super) struct Chunk {
     event_timestamps: Vec<i64>,
     created_timestamps: Option<Vec<Option<i64>>>,
     features: Vec<ArrayRef>,
+    // For each row its number in the source, to name it in errors.
+    positions: Vec<u64>,
     // Rows of the source that are done with when this chunk is.
     source_rows: u64,
 }
@@ -92,13 +95,11 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, batch: &ScanBatch, winners: &RowSet) -> Result<()> {
-        let rows: Vec<u32> = (0u32..)
-            .zip(batch.row_numbers())
-            .filter_map(|(index, row)| winners.contains(row).then_some(index))
-            .collect();
+        let (rows, positions): (Vec<u32>, Vec<u64>) =
+            (0u32..).zip(batch.row_numbers()).filter(|&(_, row)| winners.contains(row)).unzip();
         let (head, features) = batch.columns.split_at(self.plan.head.len());
         let head = Head::of(self.plan, head)?;
-        let keys = self.plan.key_columns(head.keys, &rows, batch.rows())?;
+        let keys = self.plan.key_columns(head.keys, &rows, &positions, batch.rows())?;
         let keys = self.plan.encode_keys(&keys, rows.len())?;
         let mut shards = vec![Vec::new(); self.writers.len()];
         for (index, (key, &row)) in keys.iter().zip(&rows).enumerate() {
@@ -107,6 +108,7 @@ impl<'a> Reader<'a> {
         let end = batch.positions.last().map_or(0, |range| range.end);
         for (shard, members) in shards.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let mut chunk = self.piece(&head, features, &keys, members)?;
+            chunk.positions = members.iter().map(|&(index, _)| positions[index]).collect();
             chunk.source_rows = end.saturating_sub(self.rows_done);
             self.rows_done = self.rows_done.max(end);
             self.push(shard, chunk)?;
@@ -135,6 +137,7 @@ impl<'a> Reader<'a> {
             event_timestamps: event_timestamps.ok_or_else(lost_time)?,
             created_timestamps,
             features: take_all(features, &rows)?,
+            positions: Vec::new(),
             source_rows: 0,
         })
     }
@@ -206,6 +209,7 @@ fn join(mut group: Vec<Chunk>) -> Result<Chunk> {
         event_timestamps: group.iter().flat_map(|chunk| chunk.event_timestamps.clone()).collect(),
         created_timestamps: created.map(|parts| parts.concat()),
         features,
+        positions: group.iter().flat_map(|chunk| chunk.positions.clone()).collect(),
         source_rows: group.iter().map(|chunk| chunk.source_rows).sum(),
     })
 }
@@ -246,7 +250,12 @@ fn write_part(
     let mut values = Vec::with_capacity(plan.features.len());
     for (array, feature) in chunk.features.iter().zip(&plan.features) {
         let slice = array.slice(rows.start, rows.len());
-        values.push(encode_values(slice.as_ref(), feature.value_type, &feature.name)?);
+        let encode = |array: &dyn Array| encode_values(array, feature.value_type, &feature.name);
+        let positions = &chunk.positions[rows.clone()];
+        values.push(encode(slice.as_ref()).map_err(|error| {
+            let alone = |row| encode(slice.slice(row, 1).as_ref()).map(drop);
+            name_row(error, &plan.source, positions, alone)
+        })?);
     }
     let part_keys;
     let keys = if rows.len() == chunk.keys.len() {

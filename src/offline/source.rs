@@ -77,6 +77,14 @@ impl SourceFiles {
         self.rows
     }
 
+    /// The row of that number for a message: its place in its file, and the file.
+    pub fn locate(&self, row: u64) -> String {
+        match self.files.iter().rev().find(|file| file.first_row <= row) {
+            Some(file) => format!("row {} of file '{}'", row - file.first_row, file.path.display()),
+            None => format!("row {row}"),
+        }
+    }
+
     /// Checks that every file has the column `name`, needed as `role` ("the join key 'x'").
     pub fn require_column(&self, name: &str, role: &str) -> Result<()> {
         match self.files.iter().find(|file| !file.has_column(name)) {

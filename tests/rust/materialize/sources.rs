@@ -172,6 +172,28 @@ fn what_is_wrong_with_a_source_is_told_before_anything_is_written() {
     assert!(repo.events().is_empty() && repo.store.rows.lock().unwrap().is_empty());
 }
 
+#[test]
+fn a_value_of_another_type_is_named_with_its_row() {
+    let mut repo = Repo::new();
+    let trips = StringArray::from(vec!["1", "2", "three", "4"]);
+    repo.write_rows_to("data/a.parquet", &[(9, 5, 90)]);
+    repo.write(
+        "data/b.parquet",
+        vec![
+            ("driver", ints([1, 2, 3, 4].map(Some))),
+            ("event_timestamp", micros([5; 4].map(Some))),
+            ("trips", Arc::new(trips)),
+        ],
+    );
+    repo.source().path = "data".to_owned();
+
+    let error = repo.run(0, 10).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::TypeMismatch);
+    let text = error.to_string();
+    assert!(text.contains("b.parquet', taken by itself: column 'trips'"), "{text}");
+}
+
 struct Rewriter<'a>(&'a Repo);
 
 impl Progress for Rewriter<'_> {
