@@ -101,7 +101,7 @@ impl Scan<'_> {
             let end = start + u64::try_from(group.num_rows()).unwrap_or(0);
             let spans = match self.rows {
                 _ if !keep[index] => VecDeque::new(),
-                None => VecDeque::from([start..end]),
+                None => std::iter::once(start..end).collect(),
                 Some(rows) => blocks(start..end, rows),
             };
             if spans.iter().any(|span| !span.is_empty()) {
