@@ -64,6 +64,9 @@ pub struct RegistryConfig {
     pub path: String,
     /// How long a snapshot is used before it is read again; 0 is for ever.
     pub cache_ttl_seconds: u64,
+    /// Whether a changed file is read at once, which `cache_mode: sync`, the default, says;
+    /// with `thread` only `cache_ttl_seconds` counts.
+    pub watches_file: bool,
     /// `enable_online_feature_view_versioning`.
     pub enable_online_feature_view_versioning: bool,
     /// `serve_features_while_materializing`.

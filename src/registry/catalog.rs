@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::lookup::Index;
 use crate::value::ValueType;
 
 /// Free-form labels.
@@ -132,6 +133,19 @@ pub enum ViewState {
     AvailableOnline,
 }
 
+impl ViewState {
+    /// Feast's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ViewState::Unspecified => "STATE_UNSPECIFIED",
+            ViewState::Created => "CREATED",
+            ViewState::Generated => "GENERATED",
+            ViewState::Materializing => "MATERIALIZING",
+            ViewState::AvailableOnline => "AVAILABLE_ONLINE",
+        }
+    }
+}
+
 /// An input of an on-demand view.
 #[derive(Clone, Debug)]
 pub enum OnDemandSource {
@@ -154,7 +168,8 @@ pub struct FeatureView {
     pub entity_columns: Vec<Field>,
     /// Its features, in Feast's order.
     pub features: Vec<Field>,
-    /// How long a row is valid, microseconds; `None` if not set. Zero means for ever.
+    /// How long a row is valid, microseconds. Zero means for ever, and so does a view without
+    /// one: Feast reads it as zero. `None` for an on-demand view, which has none.
     pub ttl: Option<i64>,
     /// Whether it is materialized to the online store.
     pub online: bool,
@@ -179,7 +194,8 @@ pub struct FeatureView {
     /// The transformation mode (`python`, `pandas`, `spark`, …); may be empty.
     pub mode: String,
     /// Why the native path can't materialize it rightly: "has a transformation",
-    /// "has aggregations", "is made from other views", "asks for validation". Empty if it can.
+    /// "has aggregations", "is made from other views", "asks for validation", "is also written
+    /// to the offline store". Empty if it can.
     pub beyond_native: Vec<&'static str>,
     /// Intervals already materialized: (start, end), microseconds since the epoch.
     pub materialization_intervals: Vec<(i64, i64)>,
@@ -202,6 +218,16 @@ impl FeatureView {
     pub const DUMMY_ENTITY_ID: &'static str = "__dummy_id";
     /// The value of that join key in every row.
     pub const DUMMY_ENTITY_VALUE: &'static str = "";
+
+    /// The view's name in online stores: with the suffix `_vN` where the registry versions
+    /// online views and the view has changed since it was made.
+    pub fn stored_name(&self, is_versioned: bool) -> String {
+        if is_versioned && self.current_version_number > 0 {
+            format!("{}_v{}", self.name, self.current_version_number)
+        } else {
+            self.name.clone()
+        }
+    }
 
     /// Whether the view has no entity: one row for everything.
     pub fn is_entityless(&self) -> bool {
@@ -245,13 +271,30 @@ pub struct FeatureService {
     pub last_updated_timestamp: Option<i64>,
 }
 
-/// One project of a registry.
+/// A project of the registry.
+#[derive(Clone, Debug, Default)]
+pub struct Project {
+    /// The project's name.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// Free-form labels.
+    pub tags: Tags,
+    /// Who is responsible.
+    pub owner: String,
+    /// Microseconds since the epoch; `None` if never set.
+    pub created_timestamp: Option<i64>,
+    /// Microseconds since the epoch; `None` if never set.
+    pub last_updated_timestamp: Option<i64>,
+}
+
+/// One project of a registry. Look things up with [`Catalog::view`] and its kin.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// The project's name.
     pub project: String,
     /// All projects of the registry.
-    pub projects: Vec<String>,
+    pub projects: Vec<Project>,
     /// Entities, in the registry's order.
     pub entities: Vec<Entity>,
     /// Data sources, in the registry's order.
@@ -262,4 +305,6 @@ pub struct Catalog {
     pub services: Vec<FeatureService>,
     /// The registry's own version id; changes with every write by Feast.
     pub version_id: String,
+    /// Positions by name, filled at the first lookup.
+    pub index: Index,
 }

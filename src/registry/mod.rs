@@ -1,8 +1,27 @@
 //! The feature registry: what `feast apply` wrote down, read into an immutable [`Catalog`].
+//!
+//! `messages` and `decode*` turn bytes into a catalog, `lookup` finds things in it; `sources`
+//! reads and replaces the file, `splice` changes it at wire level; `cache` holds the snapshot
+//! that everybody reads.
 
+pub mod cache;
 pub mod catalog;
+mod decode;
+mod decode_source;
+mod decode_view;
+mod dtype;
+mod fields;
+mod lookup;
+mod messages;
+mod nearest;
+pub mod sources;
+pub mod splice;
+mod version_id;
 
+pub use cache::RegistryCache;
 pub use catalog::{
-    Catalog, DataSource, Entity, FeatureService, FeatureView, Field, Projection, SourceKind,
-    ViewKind, ViewState,
+    Catalog, DataSource, Entity, FeatureService, FeatureView, Field, OnDemandSource, Project,
+    Projection, SourceKind, ViewKind, ViewState,
 };
+pub use decode::decode;
+pub use lookup::Index;

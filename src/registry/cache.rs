@@ -1,0 +1,257 @@
+//! The snapshot of the registry that everybody reads: an immutable [`Catalog`], swapped whole.
+//!
+//! It is read again when it is older than `cache_ttl_seconds` (0: never) or, unless
+//! `cache_mode: thread`, when the file has changed, as Feast does it
+//! (`feast/infra/registry/registry.py::_get_registry_proto`). One caller reads; the others go
+//! on with the snapshot that they have.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::catalog::{Catalog, ViewState};
+use super::decode::decode;
+use super::sources::{FileStamp, RegistryFile};
+use super::splice::{Change, ChangeKind};
+use crate::call::Call;
+use crate::config::RepoConfig;
+use crate::error::Result;
+
+/// Nobody is refreshing.
+const NOBODY: u32 = 0;
+/// After a refresh that failed, how long the old snapshot is used before the next try.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A registry and its latest snapshot.
+#[derive(Debug)]
+pub struct RegistryCache {
+    file: RegistryFile,
+    project: String,
+    ttl: Option<Duration>,
+    watches_file: bool,
+    snapshot: RwLock<Snapshot>,
+    // The process that is refreshing, by its id: one that was inherited by a fork is void.
+    refresher: AtomicU32,
+}
+
+#[derive(Clone, Debug)]
+struct Snapshot {
+    catalog: Arc<Catalog>,
+    stamp: FileStamp,
+    read_at: Instant,
+    // After a refresh that failed: not again before.
+    retry_at: Option<Instant>,
+}
+
+impl RegistryCache {
+    /// Opens and reads the registry of `config`.
+    pub fn open(config: &RepoConfig) -> Result<Self> {
+        let file = RegistryFile::open(&config.registry)?;
+        let snapshot = read(&file, &config.project)?;
+        let ttl = config.registry.cache_ttl_seconds;
+        Ok(RegistryCache {
+            file,
+            project: config.project.clone(),
+            ttl: (ttl > 0).then(|| Duration::from_secs(ttl)),
+            watches_file: config.registry.watches_file,
+            snapshot: RwLock::new(snapshot),
+            refresher: AtomicU32::new(NOBODY),
+        })
+    }
+
+    /// The snapshot, read again first if it is due. If that fails, the old one is given and a
+    /// warning logged: who serves features goes on while a registry is repaired.
+    pub fn catalog(&self) -> Result<Arc<Catalog>> {
+        let snapshot = self.current();
+        if !self.is_due(&snapshot) {
+            return Ok(snapshot.catalog);
+        }
+        let Some(_turn) = Turn::take(&self.refresher) else {
+            return Ok(snapshot.catalog);
+        };
+        match read(&self.file, &self.project) {
+            Ok(fresh) => Ok(self.swap(fresh)),
+            Err(error) => {
+                log::warn!("the registry is not refreshed, the old one is used: {error}");
+                let retry_at = Some(Instant::now() + RETRY_AFTER);
+                Ok(self.swap(Snapshot { retry_at, ..snapshot }))
+            }
+        }
+    }
+
+    /// Reads the registry now, whatever its age.
+    pub fn refresh(&self) -> Result<Arc<Catalog>> {
+        Ok(self.swap(read(&self.file, &self.project)?))
+    }
+
+    /// Makes `change` in the registry's file and swaps the snapshot.
+    pub fn update(&self, call: Call<'_>, change: &Change) -> Result<Arc<Catalog>> {
+        self.file.update(call, change)?;
+        self.refresh()
+    }
+
+    /// Records that rows of `view` from `start` to `end` (microseconds since the epoch) are in
+    /// the online store.
+    pub fn apply_materialization(
+        &self,
+        call: Call<'_>,
+        view: &str,
+        start: i64,
+        end: i64,
+    ) -> Result<Arc<Catalog>> {
+        self.update(call, &self.change(view, ChangeKind::Materialized { start, end }))
+    }
+
+    /// Sets the state of `view`.
+    pub fn set_state(&self, call: Call<'_>, view: &str, state: ViewState) -> Result<Arc<Catalog>> {
+        self.update(call, &self.change(view, ChangeKind::State(state)))
+    }
+
+    /// The file that is read and written.
+    pub fn file(&self) -> &RegistryFile {
+        &self.file
+    }
+
+    fn change(&self, view: &str, kind: ChangeKind) -> Change {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = i64::try_from(since_epoch.unwrap_or_default().as_micros()).unwrap_or(i64::MAX);
+        Change { project: self.project.clone(), view: view.to_owned(), kind, now }
+    }
+
+    fn is_due(&self, snapshot: &Snapshot) -> bool {
+        if snapshot.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
+            return false;
+        }
+        let age = snapshot.read_at.elapsed();
+        let is_old = self.ttl.is_some_and(|ttl| age >= ttl);
+        let is_changed =
+            self.watches_file && self.file.stamp().is_some_and(|stamp| stamp != snapshot.stamp);
+        is_old || is_changed
+    }
+
+    // A poisoned lock is a panic between two moves of a pointer: both states are whole.
+    fn current(&self) -> Snapshot {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn swap(&self, fresh: Snapshot) -> Arc<Catalog> {
+        let catalog = fresh.catalog.clone();
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        catalog
+    }
+}
+
+fn read(file: &RegistryFile, project: &str) -> Result<Snapshot> {
+    let (bytes, stamp) = file.read()?;
+    let catalog = decode(&bytes, project).map_err(|error| file.named(error))?;
+    Ok(Snapshot { catalog: Arc::new(catalog), stamp, read_at: Instant::now(), retry_at: None })
+}
+
+/// The turn to refresh, given back when dropped.
+struct Turn<'a>(&'a AtomicU32);
+
+impl<'a> Turn<'a> {
+    /// `None`: somebody else in this process has it.
+    fn take(refresher: &'a AtomicU32) -> Option<Self> {
+        let process = std::process::id();
+        let holder = refresher.load(Ordering::Acquire);
+        if holder == process {
+            return None;
+        }
+        refresher
+            .compare_exchange(holder, process, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+            .then_some(Turn(refresher))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(NOBODY, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::registry::messages as pb;
+
+    fn write(path: &std::path::Path, version: &str) {
+        let spec = pb::FeatureViewSpec {
+            name: "v".to_owned(),
+            project: "p".to_owned(),
+            ..Default::default()
+        };
+        let registry = pb::Registry {
+            version_id: version.to_owned(),
+            feature_views: vec![pb::FeatureView { spec: Some(spec), meta: None }],
+            ..Default::default()
+        };
+        std::fs::write(path, registry.encode_to_vec()).unwrap();
+    }
+
+    fn open(folder: &std::path::Path, settings: &str) -> RegistryCache {
+        let yaml = format!("project: p\nregistry: {{path: registry.db, {settings}}}\n");
+        RegistryCache::open(&RepoConfig::from_yaml_text(&yaml, folder).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_changed_file_is_read_at_once_unless_told_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.db");
+        write(&path, "one");
+        let (sync, thread) =
+            (open(folder.path(), "cache_mode: sync"), open(folder.path(), "cache_mode: thread"));
+        let held = sync.catalog().unwrap();
+        assert!(Arc::ptr_eq(&held, &sync.catalog().unwrap()), "nothing has changed");
+
+        write(&path, "second");
+
+        assert_eq!(sync.catalog().unwrap().version_id, "second");
+        assert_eq!(held.version_id, "one", "who holds a snapshot keeps it");
+        assert_eq!(thread.catalog().unwrap().version_id, "one");
+        assert_eq!(thread.refresh().unwrap().version_id, "second");
+    }
+
+    #[test]
+    fn a_broken_registry_does_not_stop_who_has_a_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.db");
+        write(&path, "one");
+        let cache = open(folder.path(), "");
+        std::fs::write(&path, b"not a registry").unwrap();
+
+        assert_eq!(cache.catalog().unwrap().version_id, "one");
+        let error = cache.refresh().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RegistryInvalid);
+        let message = error.to_string();
+        assert!(message.contains("registry.db") && message.contains("14 bytes"), "{message}");
+    }
+
+    #[test]
+    fn a_change_is_seen_by_who_made_it() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("registry.db"), "one");
+        let cache = open(folder.path(), "");
+
+        let catalog = cache.apply_materialization(Call::unlimited(), "v", 1, 2).unwrap();
+        assert_eq!(catalog.view("v").unwrap().materialization_intervals, [(1, 2)]);
+        let catalog = cache.set_state(Call::unlimited(), "v", ViewState::Materializing).unwrap();
+        assert_eq!(catalog.view("v").unwrap().state, ViewState::Materializing);
+    }
+
+    #[test]
+    fn one_refreshes_and_a_fork_takes_its_parents_turn() {
+        let refresher = AtomicU32::new(NOBODY);
+        let turn = Turn::take(&refresher).unwrap();
+        assert!(Turn::take(&refresher).is_none());
+        drop(turn);
+        assert_eq!(refresher.load(Ordering::Acquire), NOBODY);
+        // Left behind by another process.
+        refresher.store(std::process::id() + 1, Ordering::Release);
+        assert!(Turn::take(&refresher).is_some());
+    }
+}

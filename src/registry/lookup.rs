@@ -1,0 +1,141 @@
+//! Finding things in a [`Catalog`] by name, with errors in Feast's words that also say what
+//! was probably meant.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use super::catalog::{Catalog, DataSource, Entity, FeatureService, FeatureView};
+use super::nearest::hint;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Positions by name, built when first asked. A clone starts anew, for it may be changed.
+#[derive(Debug, Default)]
+pub struct Index(OnceLock<Positions>);
+
+impl Clone for Index {
+    fn clone(&self) -> Self {
+        Index::default()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Positions {
+    views: HashMap<String, usize>,
+    services: HashMap<String, usize>,
+    entities: HashMap<String, usize>,
+    data_sources: HashMap<String, usize>,
+}
+
+/// The first of several things with one name is found, as Feast's lookups go.
+fn positions<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
+    let mut positions = HashMap::new();
+    for (position, name) in names.enumerate() {
+        positions.entry(name.to_owned()).or_insert(position);
+    }
+    positions
+}
+
+impl Catalog {
+    /// The feature view of that name, whatever its kind.
+    pub fn view(&self, name: &str) -> Result<&FeatureView> {
+        let found = self.positions().views.get(name).and_then(|at| self.views.get(*at));
+        found.ok_or_else(|| {
+            let names = self.views.iter().map(|view| view.name.as_str());
+            let hint = hint(name, names, "feature views");
+            self.missing(ErrorKind::FeatureViewNotFound, "Feature view", name, &hint)
+        })
+    }
+
+    /// The feature service of that name.
+    pub fn service(&self, name: &str) -> Result<&FeatureService> {
+        let found = self.positions().services.get(name).and_then(|at| self.services.get(*at));
+        found.ok_or_else(|| {
+            let names = self.services.iter().map(|service| service.name.as_str());
+            let hint = hint(name, names, "feature services");
+            self.missing(ErrorKind::FeatureServiceNotFound, "Feature service", name, &hint)
+        })
+    }
+
+    /// The entity of that name.
+    pub fn entity(&self, name: &str) -> Result<&Entity> {
+        let found = self.positions().entities.get(name).and_then(|at| self.entities.get(*at));
+        found.ok_or_else(|| {
+            let names = self.entities.iter().map(|entity| entity.name.as_str());
+            let hint = hint(name, names, "entities");
+            self.missing(ErrorKind::EntityNotFound, "Entity", name, &hint)
+        })
+    }
+
+    /// The data source of that name.
+    pub fn data_source(&self, name: &str) -> Result<&DataSource> {
+        let positions = self.positions();
+        let found = positions.data_sources.get(name).and_then(|at| self.data_sources.get(*at));
+        found.ok_or_else(|| {
+            let names = self.data_sources.iter().map(|source| source.name.as_str());
+            let hint = hint(name, names, "data sources");
+            self.missing(ErrorKind::DataSourceNotFound, "Data source", name, &hint)
+        })
+    }
+
+    fn positions(&self) -> &Positions {
+        self.index.0.get_or_init(|| Positions {
+            views: positions(self.views.iter().map(|view| view.name.as_str())),
+            services: positions(self.services.iter().map(|service| service.name.as_str())),
+            entities: positions(self.entities.iter().map(|entity| entity.name.as_str())),
+            data_sources: positions(self.data_sources.iter().map(|source| source.name.as_str())),
+        })
+    }
+
+    /// A registry without the project is no error to Feast: it has nothing in it. The message
+    /// says so, for that is mostly why nothing is found.
+    fn missing(&self, kind: ErrorKind, what: &str, name: &str, hint: &str) -> Error {
+        let project = &self.project;
+        let is_known = self.projects.iter().any(|known| known.name == *project);
+        let hint = if is_known || self.projects.is_empty() {
+            hint.to_owned()
+        } else {
+            let known: Vec<_> = self.projects.iter().map(|known| known.name.as_str()).collect();
+            format!("; the registry has no such project, only: {}", known.join(", "))
+        };
+        Error::new(kind, format!("{what} {name} does not exist in project {project}{hint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::catalog::Project;
+
+    fn catalog() -> Catalog {
+        let entity = |name: &str| Entity { name: name.to_owned(), ..Entity::default() };
+        Catalog {
+            project: "p".to_owned(),
+            projects: vec![Project { name: "p".to_owned(), ..Project::default() }],
+            entities: vec![entity("driver"), entity("customer")],
+            ..Catalog::default()
+        }
+    }
+
+    #[test]
+    fn things_are_found_by_name() {
+        assert_eq!(catalog().entity("customer").unwrap().name, "customer");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_in_feasts_words() {
+        let error = catalog().entity("drivers").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EntityNotFound);
+        let expected = "Entity drivers does not exist in project p; did you mean 'driver'?";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(catalog().view("v").unwrap_err().kind(), ErrorKind::FeatureViewNotFound);
+        assert_eq!(catalog().service("s").unwrap_err().kind(), ErrorKind::FeatureServiceNotFound);
+        assert_eq!(catalog().data_source("d").unwrap_err().kind(), ErrorKind::DataSourceNotFound);
+    }
+
+    #[test]
+    fn another_project_is_pointed_out() {
+        let catalog = Catalog { project: "q".to_owned(), ..catalog() };
+        let error = catalog.view("v").unwrap_err().to_string();
+        assert!(error.contains("no such project, only: p"), "{error}");
+    }
+}
