@@ -1,0 +1,80 @@
+"""Fixtures for all Python tests.
+
+The whole run is in UTC: stock Feast's SQLite store reads naive UTC times as local ones, so
+only there do its bytes mean what they say.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+os.environ["TZ"] = "UTC"
+time.tzset()
+
+from collections.abc import Callable, Iterator, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+from testbed.redis_server import RedisServer  # noqa: E402
+
+settings.register_profile(
+    "feastrs",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("feastrs")
+
+
+@pytest.fixture(scope="session")
+def redis7() -> Iterator[RedisServer]:
+    """Redis 7.0."""
+    yield from _running("7.0")
+
+
+@pytest.fixture(scope="session")
+def redis62() -> Iterator[RedisServer]:
+    """Redis 6.2."""
+    yield from _running("6.2")
+
+
+@pytest.fixture(scope="session", params=["redis7", "redis62"])
+def any_redis(request: pytest.FixtureRequest) -> RedisServer:
+    """Each Redis version in turn."""
+    server: RedisServer = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "redis7", "redis62"])
+def any_server(request: pytest.FixtureRequest) -> RedisServer | None:
+    """Each online store in turn; `None` is SQLite."""
+    if request.param == "sqlite":
+        return None
+    server: RedisServer = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "redis7"])
+def either_store(request: pytest.FixtureRequest) -> RedisServer | None:
+    """SQLite (`None`) and Redis 7, where the version makes no difference."""
+    if request.param == "sqlite":
+        return None
+    server: RedisServer = request.getfixturevalue(request.param)
+    return server
+
+
+def _running(version: str) -> Iterator[RedisServer]:
+    server = RedisServer(version)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def applied(tmp_path: Path) -> Callable[[Sequence[Any]], Any]:
+    """Applies definitions with stock Feast in this test's folder."""
+    from testbed.repo import apply
+
+    return lambda objects: apply(tmp_path / "applied", objects)

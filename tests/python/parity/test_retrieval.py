@@ -1,0 +1,176 @@
+"""`get_online_features` through both doors: the same values, or an error that users catch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import feast
+import pytest
+from testbed.demo import DRIVERS, NATIVE_VIEWS, make_demo
+from testbed.doors import ask_both, difference, refuse_both
+from testbed.redis_server import RedisServer
+from testbed.repo import EARLY, LATE, Applied, Repo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
+    return make_demo(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def repo(
+    demo: Applied, any_server: RedisServer | None, tmp_path_factory: pytest.TempPathFactory
+) -> Repo:
+    repo = demo.open(tmp_path_factory.mktemp("repo"), any_server)
+    repo.stock().materialize(EARLY, LATE, NATIVE_VIEWS)
+    return repo
+
+
+ALL_DRIVERS = [{"driver_id": 1000 + i} for i in range(DRIVERS + 2)]
+STATS = ["conv_rate", "acc_rate", "trips", "label", "embedding"]
+PROFILE = ["age", "vip", "joined", "tags"]
+
+REQUESTS: dict[str, tuple[list[str], Any]] = {
+    "one feature": (["driver_stats:trips"], ALL_DRIVERS),
+    "a whole view": ([f"driver_stats:{name}" for name in STATS], ALL_DRIVERS),
+    "two views of one hash": (
+        [f"driver_stats:{name}" for name in STATS] + [f"driver_profile:{name}" for name in PROFILE],
+        ALL_DRIVERS,
+    ),
+    "interleaved": (
+        ["driver_profile:age", "driver_stats:trips", "driver_profile:vip", "driver_stats:label"],
+        ALL_DRIVERS,
+    ),
+    "repeated rows": (["driver_stats:trips"], [{"driver_id": 1001}] * 3 + [{"driver_id": 1002}]),
+    "columns": (["driver_stats:trips"], {"driver_id": [1003, 1001, 1003]}),
+    "composite key": (
+        ["order_stats:total", "order_stats:orders"],
+        [{"customer_id": f"c{i % 4}", "driver_id": 1000 + i} for i in range(12)],
+    ),
+    "three kinds of views": (
+        ["order_stats:total", "driver_stats:trips", "world:mood"],
+        [{"customer_id": "c1", "driver_id": 1000 + i} for i in range(3)],
+    ),
+    "no entity": (["world:mood"], [{"anything": 1}, {"anything": 2}]),
+    "more columns than needed": (["driver_stats:trips"], [{"driver_id": 1001, "other": "x"}]),
+    "nobody is there": (["driver_stats:trips", "driver_profile:tags"], [{"driver_id": -1}]),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+class TestRequest:
+    def test_values(self, name: str, repo: Repo) -> None:
+        features, rows = REQUESTS[name]
+        ask_both(repo, lambda store: store.get_online_features(features, rows).to_dict())
+
+    def test_full_feature_names(self, name: str, repo: Repo) -> None:
+        features, rows = REQUESTS[name]
+        ask_both(
+            repo,
+            lambda store: store.get_online_features(
+                features, rows, full_feature_names=True
+            ).to_dict(),
+        )
+
+    def test_event_timestamps(self, name: str, repo: Repo) -> None:
+        features, rows = REQUESTS[name]
+        ask_both(
+            repo,
+            lambda store: store.get_online_features(features, rows).to_dict(
+                include_event_timestamps=True
+            ),
+        )
+
+    def test_data_frame(self, name: str, repo: Repo) -> None:
+        import pandas as pd
+
+        features, rows = REQUESTS[name]
+        stock = repo.stock().get_online_features(features, rows).to_df()
+        ours = repo.ours().get_online_features(features, rows).to_df()
+        pd.testing.assert_frame_equal(ours[sorted(ours)], stock[sorted(stock)])
+
+
+def service_rows(name: str) -> list[dict[str, Any]]:
+    if name == "driver_service":
+        return ALL_DRIVERS
+    return [{"origin_id": 1, "target_id": 3}, {"origin_id": 2, "target_id": 2}]
+
+
+@pytest.mark.parametrize("name", ["driver_service", "route_service"])
+def test_services(name: str, repo: Repo) -> None:
+    """Chosen features, aliases, join-key maps; the service taken from either registry."""
+    rows = service_rows(name)
+    stock = repo.stock().get_online_features(
+        repo.stock().get_feature_service(name), rows, full_feature_names=True
+    )
+    for service in (
+        repo.stock().get_feature_service(name),
+        repo.ours().get_feature_service(name),
+    ):
+        ours = repo.ours().get_online_features(service, rows, full_feature_names=True)
+        assert difference(ours.to_dict(), stock.to_dict()) is None
+
+
+def test_short_names_of_a_service(repo: Repo) -> None:
+    ask_both(
+        repo,
+        lambda store: store.get_online_features(
+            store.get_feature_service("driver_service"), ALL_DRIVERS
+        ).to_dict(),
+    )
+
+
+def test_a_service_that_was_never_applied(repo: Repo) -> None:
+    """Feast takes the projections from the object it is given only if it is registered."""
+    view = repo.stock().get_feature_view("driver_stats")
+    service = feast.FeatureService(name="unknown", features=[view[["trips"]]])
+    refuse_both(repo, lambda store: store.get_online_features(service, ALL_DRIVERS).to_dict())
+
+
+REFUSED: dict[str, Callable[[Any], Any]] = {
+    "unknown view": lambda s: s.get_online_features(["nope:x"], [{"driver_id": 1}]),
+    "unknown feature": lambda s: s.get_online_features(["world:nope"], [{"driver_id": 1}]),
+    "missing join key": lambda s: s.get_online_features(
+        ["driver_stats:trips"], [{"customer_id": "c1"}]
+    ),
+    "rows of other keys": lambda s: s.get_online_features(
+        ["driver_stats:trips"], [{"driver_id": 1}, {"customer_id": "c1"}]
+    ),
+    "unequal columns": lambda s: s.get_online_features(
+        ["driver_stats:trips"], {"driver_id": [1, 2], "customer_id": ["c1"]}
+    ),
+    "same feature twice": lambda s: s.get_online_features(
+        ["driver_stats:trips", "driver_stats:trips"], [{"driver_id": 1}]
+    ),
+    "same name twice": lambda s: s.get_online_features(
+        ["driver_profile:age", "pushed_stats:age"], [{"driver_id": 1}]
+    ),
+    "alias collision": lambda s: s.get_online_features(
+        s.get_feature_service("route_service"), [{"origin_id": 1, "target_id": 3}]
+    ),
+    "no colon": lambda s: s.get_online_features(["driver_stats"], [{"driver_id": 1}]),
+    "no features": lambda s: s.get_online_features([], [{"driver_id": 1}]),
+    "unknown service object": lambda s: s.get_feature_service("nope"),
+    "unknown entity object": lambda s: s.get_entity("nope"),
+    "unknown view object": lambda s: s.get_feature_view("nope"),
+    "unknown source object": lambda s: s.get_data_source("nope"),
+    "materialize backwards": lambda s: s.materialize(LATE, EARLY),
+    "materialize an unknown view": lambda s: s.materialize(EARLY, LATE, feature_views=["nope"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str, repo: Repo) -> None:
+    """An `except` for stock's class catches ours; where ours is another, it is a builtin."""
+    ours, stock = refuse_both(repo, REFUSED[name])
+    assert isinstance(ours, type(stock)), (type(ours).__mro__, stock)
+
+
+def test_same_name_twice_is_fine_with_full_names(repo: Repo) -> None:
+    ask_both(
+        repo,
+        lambda store: store.get_online_features(
+            ["driver_profile:age", "pushed_stats:age"], ALL_DRIVERS, full_feature_names=True
+        ).to_dict(),
+    )

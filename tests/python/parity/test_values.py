@@ -1,0 +1,215 @@
+"""Every value type: what stock Feast and feastrs materialize from one Parquet file is equal."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from feast import Entity, FeatureView, Field, ValueType
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.types import Int64
+from testbed.doors import ask_both, difference
+from testbed.dump import assert_same_redis, assert_same_sqlite, canonical, dump_sqlite
+from testbed.redis_server import RedisServer
+from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
+from testbed.values import CASES, MENDED, PROTO_ONLY, Case, mended_values
+
+ROWS = 30
+AT = datetime(2024, 5, 1, 8, 30, 0, 250_000, tzinfo=timezone.utc)
+CASE_NAMES = [case.name for case in CASES]
+
+DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+
+
+def view_of(case: Case, folder: Path) -> FeatureView:
+    """A view with one feature, its Parquet file written."""
+    path = folder / f"{case.name}.parquet"
+    pq.write_table(
+        pa.table(
+            {
+                "driver_id": pa.array(range(ROWS), pa.int64()),
+                "event_timestamp": pa.array(
+                    [AT + timedelta(seconds=i) for i in range(ROWS)], pa.timestamp("us", tz="UTC")
+                ),
+                case.name: case.column(ROWS),
+            }
+        ),
+        path,
+        # More than one row group, more than one Arrow chunk.
+        row_group_size=11,
+    )
+    return FeatureView(
+        name=f"v_{case.name}",
+        entities=[DRIVER],
+        ttl=timedelta(days=3650),
+        schema=[Field(name="driver_id", dtype=Int64), Field(name=case.name, dtype=case.dtype)],
+        source=file_source(path),
+    )
+
+
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Applied:
+    folder = tmp_path_factory.mktemp("values")
+    return apply(folder / "applied", [DRIVER, *(view_of(case, folder) for case in CASES)])
+
+
+@pytest.fixture(scope="module")
+def stock_repo(
+    applied: Applied,
+    any_server: RedisServer | None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Repo:
+    """All cases, materialized by stock Feast."""
+    repo = applied.open(tmp_path_factory.mktemp("stock"), any_server)
+    repo.stock().materialize(EARLY, LATE)
+    return repo
+
+
+@pytest.fixture(scope="module")
+def our_repo(
+    applied: Applied,
+    any_server: RedisServer | None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Repo:
+    """All cases, materialized by feastrs view by view, so that one failure stays one."""
+    return applied.open(tmp_path_factory.mktemp("ours"), any_server)
+
+
+def ask_all(case: str) -> Any:
+    rows = [{"driver_id": i} for i in range(ROWS + 1)]
+    return lambda store: store.get_online_features([f"v_{case}:{case}"], rows)
+
+
+@pytest.mark.parametrize("case", CASE_NAMES)
+class TestCase:
+    """For each type and store: bytes, and reading through both doors what either wrote."""
+
+    def test_both_write_the_same(self, case: str, our_repo: Repo, stock_repo: Repo) -> None:
+        our_repo.ours().materialize(EARLY, LATE, feature_views=[f"v_{case}"])
+
+        if our_repo.server is None:
+            left = dump_sqlite(our_repo.sqlite_path)[f"demo_v_{case}"]
+            right = dump_sqlite(stock_repo.sqlite_path)[f"demo_v_{case}"]
+            assert difference(left, right) is None
+            return
+        assert fields_of(our_repo, case) == fields_of(stock_repo, case)
+
+    def test_we_read_what_stock_wrote(self, case: str, stock_repo: Repo) -> None:
+        ask_both(stock_repo, lambda store: ask_all(case)(store).to_dict())
+
+    def test_event_timestamps(self, case: str, stock_repo: Repo) -> None:
+        ask_both(
+            stock_repo,
+            lambda store: ask_all(case)(store).to_dict(include_event_timestamps=True),
+        )
+
+    def test_data_frames(self, case: str, stock_repo: Repo) -> None:
+        import pandas as pd
+
+        stock = ask_all(case)(stock_repo.stock()).to_df()
+        ours = ask_all(case)(stock_repo.ours()).to_df()
+        pd.testing.assert_frame_equal(ours[sorted(ours)], stock[sorted(stock)])
+
+
+def test_stock_reads_what_we_wrote(our_repo: Repo, stock_repo: Repo) -> None:
+    our_repo.ours().materialize(EARLY, LATE)
+    for case in CASE_NAMES:
+        ours = ask_all(case)(our_repo.stock()).to_dict()
+        stock = ask_all(case)(stock_repo.stock()).to_dict()
+        assert difference(ours, stock) is None
+
+
+def test_whole_stores_are_equal(our_repo: Repo, stock_repo: Repo) -> None:
+    our_repo.ours().materialize(EARLY, LATE)
+    if our_repo.server is None:
+        assert_same_sqlite(our_repo.sqlite_path, stock_repo.sqlite_path)
+        return
+    dump = assert_same_redis(our_repo.redis(), stock_repo.redis())
+    assert len(dump) == ROWS
+
+
+def fields_of(repo: Repo, case: str) -> dict[bytes, list[bytes | None]]:
+    """Value and timestamp of that view for each key of the repo's Redis database."""
+    import mmh3
+
+    fields = [
+        mmh3.hash(f"v_{case}:{case}", signed=False).to_bytes(4, "little"),
+        f"_ts:v_{case}".encode(),
+    ]
+    with repo.redis() as client:
+        found = {}
+        for key in sorted(client.scan_iter(count=1000)):
+            value, timestamp = client.hmget(key, fields)
+            found[key] = [None if value is None else canonical(value), timestamp]
+        return found
+
+
+MENDED_BY_NAME = {case.name: case for case in MENDED}
+
+
+@pytest.mark.parametrize("name", MENDED_BY_NAME)
+def test_mended(name: str, tmp_path: Path, either_store: RedisServer | None) -> None:
+    """Columns that stock Feast can't materialize, or not rightly."""
+    case = MENDED_BY_NAME[name]
+    repo = apply(tmp_path / "applied", [DRIVER, view_of(case, tmp_path)]).open(
+        tmp_path / "repo", either_store
+    )
+
+    repo.ours().materialize(EARLY, LATE)
+
+    expected = mended_values(name)
+    stored = stored_values(repo, case)
+    for row in range(ROWS):
+        assert stored[row] == expected[row % len(expected)], f"row {row}"
+    ask_both(repo, lambda store: ask_all(name)(store).to_dict())
+
+
+def stored_values(repo: Repo, case: Case) -> list[Value]:
+    """The values of the rows 0, 1, … as they are stored, read by stock Feast."""
+    store = repo.stock()
+    view = store.get_feature_view(f"v_{case.name}")
+    keys = [entity_key(row) for row in range(ROWS)]
+    rows = store._get_provider().online_read(  # type: ignore[attr-defined]
+        store.config, view, keys, [case.name]
+    )
+    return [values[case.name] for _, values in rows]
+
+
+def entity_key(driver_id: int) -> EntityKey:
+    return EntityKey(join_keys=["driver_id"], entity_values=[Value(int64_val=driver_id)])
+
+
+@pytest.fixture(scope="module")
+def proto_repo(
+    any_server: RedisServer | None, tmp_path_factory: pytest.TempPathFactory
+) -> Repo:
+    """Ready-made values, written by stock Feast's `online_write_batch`."""
+    folder = tmp_path_factory.mktemp("proto")
+    views = []
+    for name, (dtype, values) in PROTO_ONLY.items():
+        case = Case(name, dtype, pa.int64(), [0])
+        views.append((view_of(case, folder), values))
+    applied = apply(folder / "applied", [DRIVER, *(view for view, _ in views)])
+    repo = applied.open(folder / "repo", any_server)
+    store = repo.stock()
+    for view, values in views:
+        rows = [
+            (entity_key(i), {view.name.removeprefix("v_"): value}, AT, None)
+            for i, value in enumerate(values)
+        ]
+        store._get_provider().online_write_batch(  # type: ignore[attr-defined]
+            store.config, store.get_feature_view(view.name), rows, None
+        )
+    return repo
+
+
+@pytest.mark.parametrize("name", PROTO_ONLY)
+def test_ready_made_values(name: str, proto_repo: Repo) -> None:
+    count = len(PROTO_ONLY[name][1])
+    rows = [{"driver_id": i} for i in range(count + 1)]
+    ask_both(proto_repo, lambda store: store.get_online_features([f"v_{name}:{name}"], rows).to_dict())

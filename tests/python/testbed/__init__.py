@@ -1,0 +1,1 @@
+"""What the tests stand on: Redis servers, Feast repos, doors, dumps of stores."""
