@@ -117,9 +117,7 @@ def test_nanoseconds_are_cut_to_microseconds(tmp_path: Path, redis7: RedisServer
     assert_equal_stores(*twins, rows=1)
 
 
-def test_window_is_inclusive_at_both_ends(
-    tmp_path: Path, either_store: RedisServer | None
-) -> None:
+def test_window_is_inclusive_at_both_ends(tmp_path: Path, either_store: RedisServer | None) -> None:
     times = [AT + timedelta(seconds=i) for i in range(10)]
     table = rows_table(times, pa.timestamp("us", tz="UTC"))
     table = table.set_column(0, "driver_id", pa.array(range(10), pa.int64()))
@@ -192,9 +190,9 @@ def test_glob(tmp_path: Path, redis7: RedisServer) -> None:
             rows_table(times, pa.timestamp("us", tz="UTC")), folder / f"part-{part}.parquet"
         )
     (folder / "notes.txt").write_text("not Parquet")
-    twins = apply(
-        tmp_path / "applied", [DRIVER, view(file_source(folder / "*.parquet"))]
-    ).twins(tmp_path / "twins", redis7)
+    twins = apply(tmp_path / "applied", [DRIVER, view(file_source(folder / "*.parquet"))]).twins(
+        tmp_path / "twins", redis7
+    )
 
     materialize_both(twins)
 
@@ -260,9 +258,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_demo(
-    version: int, demo: Applied, any_server: RedisServer | None, tmp_path: Path
-) -> None:
+def test_demo(version: int, demo: Applied, any_server: RedisServer | None, tmp_path: Path) -> None:
     """Several views of one entity in one hash, a composite key, none at all, every store."""
     twins = demo.twins(tmp_path, any_server, key_version=version)
 
@@ -324,9 +320,7 @@ def test_a_second_run_adds_only_what_is_new(
     twins = demo.twins(tmp_path, any_server)
 
     materialize_both(twins, NOON, NOON + timedelta(hours=2), feature_views=NATIVE_VIEWS)
-    materialize_both(
-        twins, NOON + timedelta(hours=2, seconds=1), LATE, feature_views=NATIVE_VIEWS
-    )
+    materialize_both(twins, NOON + timedelta(hours=2, seconds=1), LATE, feature_views=NATIVE_VIEWS)
 
     assert_equal_stores(*twins)
 

@@ -53,9 +53,7 @@ LARGE = st.integers(-(2**63), 2**63 - 1)
 EXACT = st.integers(-(2**53), 2**53)
 SINGLE = st.floats(width=32)
 DOUBLE = st.floats()
-MOMENT = st.datetimes(
-    datetime(1980, 1, 1), datetime(2037, 1, 1), timezones=st.just(timezone.utc)
-)
+MOMENT = st.datetimes(datetime(1980, 1, 1), datetime(2037, 1, 1), timezones=st.just(timezone.utc))
 WHOLE_MOMENT = MOMENT.map(lambda moment: moment.replace(microsecond=0))
 
 KINDS = [
@@ -107,9 +105,7 @@ def examples(draw: st.DrawFn) -> Example:
             draw(st.lists(values, min_size=rows, max_size=rows)), arrow
         )
     # No two rows of one entity at one time: which of them stock Feast keeps is an accident.
-    offsets = draw(
-        st.lists(st.integers(0, 10**9), min_size=rows, max_size=rows, unique=True)
-    )
+    offsets = draw(st.lists(st.integers(0, 10**9), min_size=rows, max_size=rows, unique=True))
     columns["event_timestamp"] = pa.array(
         [START + timedelta(microseconds=offset) for offset in offsets], TIME
     )
@@ -158,7 +154,10 @@ def test_random_tables(
     else:
         assert_same_redis(ours.redis(), stock.redis())
     rows = [
-        {name: example.table[name][row].as_py() for name in example.table.column_names[: len(example.keys)]}
+        {
+            name: example.table[name][row].as_py()
+            for name in example.table.column_names[: len(example.keys)]
+        }
         for row in range(example.table.num_rows)
     ]
     features = [f"v:f_{position}" for position in range(len(example.kinds))]

@@ -185,9 +185,7 @@ def entity_key(driver_id: int) -> EntityKey:
 
 
 @pytest.fixture(scope="module")
-def proto_repo(
-    any_server: RedisServer | None, tmp_path_factory: pytest.TempPathFactory
-) -> Repo:
+def proto_repo(any_server: RedisServer | None, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """Ready-made values, written by stock Feast's `online_write_batch`."""
     folder = tmp_path_factory.mktemp("proto")
     views = []
@@ -212,4 +210,6 @@ def proto_repo(
 def test_ready_made_values(name: str, proto_repo: Repo) -> None:
     count = len(PROTO_ONLY[name][1])
     rows = [{"driver_id": i} for i in range(count + 1)]
-    ask_both(proto_repo, lambda store: store.get_online_features([f"v_{name}:{name}"], rows).to_dict())
+    ask_both(
+        proto_repo, lambda store: store.get_online_features([f"v_{name}:{name}"], rows).to_dict()
+    )

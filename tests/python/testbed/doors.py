@@ -27,7 +27,11 @@ def difference(ours: Any, stock: Any, path: str = "") -> str | None:
     elif isinstance(ours, float) and math.isnan(ours) and math.isnan(stock):
         return None
     else:
-        same = ours == stock and repr(ours) == repr(stock) if isinstance(ours, float) else ours == stock
+        same = (
+            ours == stock and repr(ours) == repr(stock)
+            if isinstance(ours, float)
+            else ours == stock
+        )
         return None if same else f"{path}: ours {ours!r}, stock {stock!r}"
     return next(filter(None, (difference(o, s, p) for p, o, s in pairs)), None)
 
@@ -45,7 +49,7 @@ def refuse_both(repo: Repo, question: Callable[[Any], Any]) -> tuple[Exception, 
     """Both doors must raise; ours an exception that an `except` for stock's would catch."""
     stock = _error(repo.stock(), question)
     ours = _error(repo.ours(), question)
-    assert isinstance(ours, type(stock)) or isinstance(ours, (ValueError, KeyError, TypeError)), (
+    assert isinstance(ours, (type(stock), ValueError, KeyError, TypeError)), (
         f"ours {type(ours).__mro__}, stock {type(stock)}"
     )
     return ours, stock

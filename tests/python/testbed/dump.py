@@ -145,10 +145,7 @@ def dump_sqlite(path: Path) -> dict[str, tuple[list[tuple[Any, ...]], list[tuple
         ]
         return {
             name: (
-                [
-                    tuple(row[1:])
-                    for row in connection.execute(f'PRAGMA table_info("{name}")')
-                ],
+                [tuple(row[1:]) for row in connection.execute(f'PRAGMA table_info("{name}")')],
                 sorted(_rows(connection, name), key=repr),
             )
             for name in names

