@@ -1,0 +1,441 @@
+"""feastrs against stock Feast: the same jobs in the same run, and the answers compared.
+
+    python benches/vs_feast.py            # everything, several rounds
+    python benches/vs_feast.py --quick    # fewer rounds
+
+Writes `benches/RESULTS.md`. A row counts only if both sides gave the same answer; where they
+did not, the run fails. Materializations and imports happen in processes of their own, so that
+their peak memory can be told; reads happen in turn in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+os.environ["TZ"] = "UTC"
+time.tzset()
+
+import argparse  # noqa: E402
+import contextlib  # noqa: E402
+import importlib.metadata  # noqa: E402
+import io  # noqa: E402
+import json  # noqa: E402
+import platform  # noqa: E402
+import resource  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from datetime import datetime, timedelta, timezone  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests" / "python"))
+
+if TYPE_CHECKING:
+    import redis
+    from testbed.redis_server import RedisServer
+    from testbed.repo import Applied, Repo
+
+FEATURES = 50
+ROWS_PER_ENTITY = 2
+START = datetime(2024, 1, 1, tzinfo=timezone.utc)
+WINDOW = (START - timedelta(days=1), START + timedelta(days=30))
+MAX_MEMORY_MB = 400
+
+
+@dataclass
+class Job:
+    """One line of the table."""
+
+    name: str
+    stock: list[float]
+    ours: list[float]
+    unit: str
+    correct: bool
+    target: float | None = None
+    limit: float | None = None
+    """An upper bound on our own figure, where the job is not judged by a ratio."""
+
+    notes: str = ""
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.stock) / statistics.median(self.ours)
+
+    @property
+    def verdict(self) -> str:
+        if self.limit is not None:
+            return "met" if max(self.ours) <= self.limit else "**missed**"
+        if self.target is None:
+            return ""
+        return "met" if self.ratio >= self.target else "**missed**"
+
+    @property
+    def goal(self) -> str:
+        if self.limit is not None:
+            return f"≤ {self.limit:g} {self.unit}"
+        return f"≥ {self.target:g}x" if self.target is not None else ""
+
+    def line(self) -> str:
+        spread = (
+            f"{spread_of(self.stock)} / {spread_of(self.ours)}"
+            if len(self.stock) > 1 or len(self.ours) > 1
+            else ""
+        )
+        cells = [
+            self.name,
+            f"{shown(statistics.median(self.stock))} {self.unit}",
+            f"{shown(statistics.median(self.ours))} {self.unit}",
+            f"{self.ratio:.1f}x",
+            spread,
+            self.goal,
+            self.verdict,
+            "yes" if self.correct else "**NO**",
+        ]
+        return f"| {' | '.join(cells)} |"
+
+
+def spread_of(values: list[float]) -> str:
+    """Half of the distance from least to most, as a share of the median."""
+    share = (max(values) - min(values)) / 2 / statistics.median(values)
+    return f"±{share * 100:.0f} %"
+
+
+def shown(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+# -- inputs ---------------------------------------------------------------------------------
+
+
+def make_repo(folder: Path, entities: int) -> Applied:
+    """A view of `FEATURES` doubles; two rows for each of `entities` drivers."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from feast import Entity, FeatureView, Field, ValueType
+    from feast.types import Float64, Int64
+    from testbed.repo import apply, file_source
+
+    random = np.random.default_rng(7)
+    rows = entities * ROWS_PER_ENTITY
+    keys = np.concatenate([random.permutation(entities) for _ in range(ROWS_PER_ENTITY)])
+    times = np.datetime64(START.replace(tzinfo=None), "us") + np.arange(rows).astype("m8[s]")
+    columns: dict[str, Any] = {
+        "driver_id": keys.astype("int64"),
+        "event_timestamp": pa.array(times, pa.timestamp("us", tz="UTC")),
+    }
+    columns |= {f"f_{i}": random.random(rows) for i in range(FEATURES)}
+    path = folder / "wide.parquet"
+    pq.write_table(pa.table(columns), path)
+    driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+    view = FeatureView(
+        name="wide",
+        entities=[driver],
+        ttl=timedelta(days=3650),
+        schema=[
+            Field(name="driver_id", dtype=Int64),
+            *(Field(name=f"f_{i}", dtype=Float64) for i in range(FEATURES)),
+        ],
+        source=file_source(path),
+    )
+    return apply(folder / "applied", [driver, view])
+
+
+# -- work in processes of its own -----------------------------------------------------------
+
+
+def child(*arguments: str) -> dict[str, float]:
+    """Runs this file with `arguments` in a new process; its last line is the result."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", __file__, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{arguments}: {done.stderr[-2000:]}")
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def child_materialize(door: str, folder: str) -> dict[str, float]:
+    store = open_store(door, folder)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        store.materialize(*WINDOW)
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "seconds": seconds,
+        "cpu": after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime,
+        # Linux counts in KiB.
+        "peak_mb": after.ru_maxrss * 1024 / 1e6,
+    }
+
+
+def child_import(module: str) -> dict[str, float]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    __import__(module)
+    return {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def open_store(door: str, folder: str) -> Any:
+    if door == "feast":
+        import feast
+
+        return feast.FeatureStore(repo_path=folder)
+    import feastrs
+
+    return feastrs.FeatureStore(repo_path=folder)
+
+
+# -- jobs -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Rounds:
+    """How often each thing is done."""
+
+    stock_materializations: int = 3
+    our_materializations: int = 5
+    imports: int = 5
+    read_rounds: int = 9
+    seconds_per_round: float = 0.4
+    entities: int = 100_000
+
+
+QUICK = Rounds(1, 3, 2, 5, 0.15)
+
+
+@dataclass
+class Bench:
+    """The server, the repos, and what was found."""
+
+    folder: Path
+    server: RedisServer
+    rounds: Rounds
+    jobs: list[Job] = field(default_factory=list)
+
+    def run(self) -> None:
+        say(f"making {self.rounds.entities:,} entities x {FEATURES} features")
+        ours, stock = make_repo(self.folder, self.rounds.entities).twins(
+            self.folder / "twins", self.server
+        )
+        self.imports()
+        self.materializations(ours, stock)
+        # What follows needs one filled store and reads it through both doors.
+        with stock.redis() as client:
+            client.flushdb()
+        self.reads(ours)
+
+    def imports(self) -> None:
+        say("imports")
+        results: dict[str, list[dict[str, float]]] = {"feast": [], "feastrs": []}
+        for _ in range(self.rounds.imports):
+            for module, found in results.items():
+                found.append(child("import", module))
+        for measure, name in (("seconds", "import"), ("cpu", "import, CPU")):
+            self.jobs.append(
+                Job(
+                    name,
+                    [1000 * result[measure] for result in results["feast"]],
+                    [1000 * result[measure] for result in results["feastrs"]],
+                    "ms",
+                    correct=True,
+                    target=50 if measure == "seconds" else None,
+                )
+            )
+
+    def materializations(self, ours: Repo, stock: Repo) -> None:
+        stock_left, ours_left = (
+            self.rounds.stock_materializations,
+            self.rounds.our_materializations,
+        )
+        found: dict[str, list[dict[str, float]]] = {"feast": [], "feastrs": []}
+        while stock_left or ours_left:
+            if ours_left:
+                ours_left -= 1
+                found["feastrs"].append(self.materialize("feastrs", ours))
+            if stock_left:
+                stock_left -= 1
+                found["feast"].append(self.materialize("feast", stock))
+        correct = same_hashes(ours.redis(), stock.redis(), self.rounds.entities)
+        rows = self.rounds.entities * ROWS_PER_ENTITY
+        title = f"materialize {rows:,} rows to {self.rounds.entities:,} entities x {FEATURES}"
+        for measure, name, unit, goals in (
+            ("seconds", title, "s", {"target": 12.0}),
+            ("cpu", "the same, CPU of the client", "s", {}),
+            ("peak_mb", "the same, peak memory", "MB", {"limit": float(MAX_MEMORY_MB)}),
+        ):
+            self.jobs.append(
+                Job(
+                    name,
+                    [result[measure] for result in found["feast"]],
+                    [result[measure] for result in found["feastrs"]],
+                    unit,
+                    correct,
+                    **goals,
+                )
+            )
+
+    def materialize(self, door: str, repo: Repo) -> dict[str, float]:
+        say(f"materialize with {door}")
+        with repo.redis() as client:
+            client.flushdb()
+        return child("materialize", door, str(repo.folder))
+
+    def reads(self, repo: Repo) -> None:
+        for rows, features, target in (
+            (1, 10, 3.0),
+            (1, 50, None),
+            (100, 50, 12.0),
+            (1000, 50, None),
+        ):
+            say(f"read {rows} x {features}")
+            self.jobs.append(self.read(repo, rows, features, target))
+
+    def read(self, repo: Repo, rows: int, features: int, target: float | None) -> Job:
+        names = [f"wide:f_{i}" for i in range(features)]
+        step = max(1, self.rounds.entities // rows)
+        entity_rows = [{"driver_id": i * step} for i in range(rows)]
+
+        def question(store: Any) -> Callable[[], Any]:
+            return lambda: store.get_online_features(names, entity_rows).to_dict()
+
+        stock, ours = question(repo.stock()), question(repo.ours())
+        stock_times, our_times = [], []
+        for _ in range(self.rounds.read_rounds):
+            stock_times.append(median_time(stock, self.rounds.seconds_per_round))
+            our_times.append(median_time(ours, self.rounds.seconds_per_round))
+        return Job(
+            f"`get_online_features().to_dict()`, {rows} x {features}",
+            [1000 * value for value in stock_times],
+            [1000 * value for value in our_times],
+            "ms",
+            correct=stock() == ours() and None not in ours()[names[0].split(":")[1]],
+            target=target,
+        )
+
+
+def median_time(call: Callable[[], Any], seconds: float) -> float:
+    """The median time of a call, made again and again for that long, at least three times."""
+    times = []
+    until = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < until:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def same_hashes(left: redis.Redis, right: redis.Redis, count: int) -> bool:
+    """Whether both databases hold the same keys with the same contents and expiry.
+
+    The server digests each hash (`DEBUG DIGEST-VALUE`), so nothing big has to travel.
+    """
+    keys = sorted(left.scan_iter(count=5000))
+    if len(keys) != count or keys != sorted(right.scan_iter(count=5000)):
+        return False
+    for first in range(0, count, 2000):
+        some = keys[first : first + 2000]
+        digests = [
+            client.execute_command("DEBUG", "DIGEST-VALUE", *some) for client in (left, right)
+        ]
+        if digests[0] != digests[1]:
+            return False
+    return True
+
+
+# -- the report -----------------------------------------------------------------------------
+
+
+def report(bench: Bench, mode: str) -> str:
+    head = "| job | Feast | feastrs | ratio | spread | target | | correct |"
+    rule = "|---|---|---|---|---|---|---|---|"
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("feast", "feastrs", "pandas", "pyarrow", "redis")
+    )
+    with bench.server.client() as client:
+        redis_version = client.info("server")["redis_version"]
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[1]
+    return "\n".join(
+        [
+            "# feastrs and Feast, measured",
+            "",
+            "Generated by `make bench` (`benches/vs_feast.py`); not to be edited.",
+            "Both sides did the same jobs in the same run, in turn; a row is `correct` where both",
+            "gave the same answer. Figures are medians of rounds; the spread is half the distance",
+            "from the least to the most, Feast's and then ours.",
+            "",
+            f"{datetime.now(timezone.utc):%Y-%m-%d}, {mode} run; {processor()}, {cores} cores,",
+            f"shared by client and server; load average at the end {load:.1f};",
+            f"{platform.system()} {platform.release()}; Python {platform.python_version()};",
+            f"Redis {redis_version} on the same machine; {versions}.",
+            "",
+            head,
+            rule,
+            *(job.line() for job in bench.jobs),
+            "",
+        ]
+    )
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or "unknown processor"
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["import"]:
+        print(json.dumps(child_import(sys.argv[2])))
+        return 0
+    if sys.argv[1:2] == ["materialize"]:
+        print(json.dumps(child_materialize(*sys.argv[2:4])))
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--entities", type=int, default=100_000)
+    parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
+    options = parser.parse_args()
+
+    import warnings
+
+    warnings.simplefilter("ignore")
+    from testbed.redis_server import RedisServer
+
+    rounds = QUICK if options.quick else Rounds()
+    rounds.entities = options.entities
+    server = RedisServer("7.0", {"enable-debug-command": "yes"})
+    try:
+        with tempfile.TemporaryDirectory(prefix="feastrs-bench-") as folder:
+            bench = Bench(Path(folder), server, rounds)
+            bench.run()
+            text = report(bench, "quick" if options.quick else "full")
+    finally:
+        server.close()
+    options.output.write_text(text)
+    print(text)
+    wrong = [job.name for job in bench.jobs if not job.correct]
+    if wrong:
+        print(f"answers differ: {'; '.join(wrong)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
