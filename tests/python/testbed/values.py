@@ -293,7 +293,7 @@ def mended_values(name: str) -> list[Value]:
             Value(unix_timestamp_val=0),
             Value(unix_timestamp_val=1),
             Value(unix_timestamp_val=-2),
-            none,
+            Value(unix_timestamp_val=-(2**63)),
         ],
     }[name]
 
