@@ -38,6 +38,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "python"))
 
 if TYPE_CHECKING:
     import redis
+
     from testbed.redis_server import RedisServer
     from testbed.repo import Applied, Repo
 
@@ -120,6 +121,7 @@ def make_repo(folder: Path, entities: int) -> Applied:
     import pyarrow.parquet as pq
     from feast import Entity, FeatureView, Field, ValueType
     from feast.types import Float64, Int64
+
     from testbed.repo import apply, file_source
 
     random = np.random.default_rng(7)

@@ -18,6 +18,7 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+
 from testbed.redis_server import RedisServer  # noqa: E402
 
 settings.register_profile(

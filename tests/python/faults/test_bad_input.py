@@ -8,11 +8,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import feastrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+
+import feastrs
 from feastrs import errors
 from testbed.plain import AT, TIME, plain, plain_definitions, plain_table
 from testbed.redis_server import RedisServer

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from testbed.plain import plain, wide
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo

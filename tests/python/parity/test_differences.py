@@ -16,6 +16,7 @@ import pytest
 from feast import Entity, FeatureView, Field, ValueType
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, FeastType, Float64, Int64, Map, Set, String, Uuid
+
 from testbed.demo import DRIVERS, NATIVE_VIEWS, NOON, make_demo
 from testbed.doors import difference
 from testbed.dump import assert_same_redis, dump_redis, dump_sqlite
@@ -425,6 +426,19 @@ def test_a_column_of_times_may_be_numbers(either_store: RedisServer | None, tmp_
 
     zero = datetime(1970, 1, 1, tzinfo=timezone.utc)
     assert read_x(repo.ours(), [0, 1, 2]) == [zero, zero + timedelta(seconds=1), None]
+
+
+def test_disable_event_timestamp_takes_every_row(
+    either_store: RedisServer | None, tmp_path: Path
+) -> None:
+    """As Feast documents it; its local engine keeps to the window all the same."""
+    times = [AT + timedelta(days=day) for day in range(4)]
+    applied = one_feature(tmp_path, Int64, pa.array(range(4)), times=times)
+    repo = applied.open(tmp_path / "repo", either_store)
+
+    repo.ours().materialize(times[2], times[3], disable_event_timestamp=True)
+
+    assert read_x(repo.ours(), [0, 1, 2, 3]) == [0, 1, 2, 3]
 
 
 def test_every_driver_was_there(filled: Repo) -> None:

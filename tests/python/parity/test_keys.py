@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureView, Field, ValueType
 from feast.types import Bytes, Float64, Int32, Int64, String, UnixTimestamp
+
 from testbed.doors import ask_both, refuse_both
 from testbed.dump import assert_same_redis, assert_same_sqlite
 from testbed.redis_server import RedisServer

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureView, Field, ValueType
 from feast.types import Float64, Int64, String
+
 from testbed.demo import NATIVE_VIEWS, make_demo
 from testbed.dump import assert_same_redis, assert_same_sqlite, dump_redis
 from testbed.redis_server import RedisServer

@@ -27,6 +27,7 @@ from feast.types import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from testbed.doors import difference
 from testbed.dump import assert_same_redis, assert_same_sqlite
 from testbed.redis_server import RedisServer

@@ -9,6 +9,7 @@ from pathlib import Path
 import feast
 import pytest
 from feast.protos.feast.core.Registry_pb2 import Registry
+
 from testbed.demo import NATIVE_VIEWS, NOON, make_demo
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo

@@ -7,6 +7,7 @@ from typing import Any
 
 import feast
 import pytest
+
 from testbed.demo import DRIVERS, NATIVE_VIEWS, make_demo
 from testbed.doors import ask_both, difference, refuse_both
 from testbed.redis_server import RedisServer

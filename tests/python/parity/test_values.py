@@ -13,6 +13,7 @@ from feast import Entity, FeatureView, Field, ValueType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Int64
+
 from testbed.doors import ask_both, difference
 from testbed.dump import assert_same_redis, assert_same_sqlite, canonical, dump_sqlite
 from testbed.redis_server import RedisServer

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from testbed.demo import NATIVE_VIEWS, make_demo
 from testbed.repo import EARLY, LATE, Applied, Repo
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import feastrs
 import pytest
+
+import feastrs
 from testbed.demo import make_demo
 from testbed.repo import Applied, Repo
 

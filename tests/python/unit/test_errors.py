@@ -7,8 +7,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-import feastrs
 import pytest
+
+import feastrs
 from feastrs import errors
 from testbed.plain import plain
 from testbed.repo import Applied, Repo

@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+
 from testbed.demo import NATIVE_VIEWS, make_demo
 from testbed.repo import EARLY, LATE, Applied, Repo
 
