@@ -1,0 +1,16 @@
+//! Columns to and from Python objects: exactly those that Feast gives
+//! (`feast/type_map.py::feast_value_type_to_python_type`) and takes
+//! (`feast/type_map.py::python_values_to_proto_values`).
+//!
+//! - `to_python`: columns to lists.
+//! - `keys`: lists of entity-key values to columns.
+//! - `infer`: the type of values that are not declared.
+//! - `from_python`: any Python object as a value of a declared type.
+
+mod from_python;
+mod infer;
+mod keys;
+mod to_python;
+
+pub use keys::list_to_column;
+pub use to_python::column_to_list;
