@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import feast
-from testbed.doors import difference
-from testbed.dump import assert_same_sqlite
 
 import feastrs
+from testbed.doors import difference
+from testbed.dump import assert_same_sqlite
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "driver_stats"
