@@ -219,10 +219,13 @@ pub enum KeyValue {
     UnixTimestamp(i64),
 }
 
+/// Join keys in the order of the key, each with its value.
+pub type NamedKeyValues = Vec<(String, KeyValue)>;
+
 /// Takes an entity key of version 3 apart, into join keys and their values. `key` begins with
 /// the entity key; what follows it (in Redis the project name) is given back. An error of
 /// kind `StoreInvalid` where it is no entity key.
-pub fn decode_entity_key(key: &[u8]) -> Result<(Vec<(String, KeyValue)>, &[u8])> {
+pub fn decode_entity_key(key: &[u8]) -> Result<(NamedKeyValues, &[u8])> {
     let mut rest = key;
     let count = take_u32(&mut rest)?;
     let mut names = Vec::new();

@@ -148,6 +148,7 @@ impl ViewState {
 
 /// An input of an on-demand view.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a registry holds few of them; a box buys nothing")]
 pub enum OnDemandSource {
     /// Features of another view.
     View(Projection),

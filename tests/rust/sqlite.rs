@@ -37,7 +37,7 @@ fn what_is_written_is_read() {
     let folder = TempDir::new().unwrap();
     let (a, b) = (view("a", 3), view("quo\"te", 1));
     let store = prepared(&folder, &[a.clone(), b.clone()]);
-    store.prepare(&[a.clone()], &Call::unlimited()).unwrap();
+    store.prepare(std::slice::from_ref(&a), &Call::unlimited()).unwrap();
     let batch = WriteBatch {
         view: &a,
         keys: &packed(["k1", "k2"]),

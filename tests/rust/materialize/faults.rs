@@ -118,9 +118,12 @@ fn progress_ends_at_the_total() {
     assert_eq!(*tally.0.lock().unwrap(), (50_000, 50_000, vec!["stats".to_owned()]));
 }
 
+/// What makes a view or its repository one that only Feast can materialize.
+type Change = fn(&mut Repo);
+
 #[test]
 fn views_beyond_the_native_path_are_refused_with_reasons() {
-    let cases: [(&str, fn(&mut Repo)); 6] = [
+    let cases: [(&str, Change); 6] = [
         ("has a transformation", |repo| repo.view.beyond_native = vec!["has a transformation"]),
         ("is also written to the offline store", |repo| repo.view.offline = true),
         ("has a file source that is not Parquet", |repo| {

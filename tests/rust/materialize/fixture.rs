@@ -274,6 +274,7 @@ fn config(repo: &Path) -> RepoConfig {
             registry_type: "file".to_owned(),
             path: "registry.db".to_owned(),
             cache_ttl_seconds: 0,
+            watches_file: true,
             enable_online_feature_view_versioning: false,
             serve_features_while_materializing: false,
         },
