@@ -13,10 +13,10 @@ use super::plan::{ViewPlan, stored_view};
 use super::request::{MaterializeReport, MaterializeRequest, Progress, ViewReport};
 use super::select::{require_native, select_views};
 use super::transfer::{
-    Chunk, DEFAULT_WRITE_ROWS, QUEUED_CHUNKS, Reader, WRITERS, Written, stopped, write_chunks,
+    Chunk, DEFAULT_WRITE_ROWS, QUEUED_CHUNKS, Reader, Written, stopped, write_chunks,
 };
 use crate::call::{Call, Interrupt};
-use crate::config::RepoConfig;
+use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::TimeWindow;
 use crate::registry::{FeatureView, ViewState};
@@ -120,9 +120,9 @@ impl ViewJob<'_> {
         let mut tally = Tally::default();
         let decision = thread::scope(|scope| {
             let (news, hear) = channel();
-            let mut writers = Vec::with_capacity(WRITERS);
-            let mut handles = Vec::with_capacity(WRITERS);
-            for _ in 0..WRITERS {
+            let mut writers = Vec::new();
+            let mut handles = Vec::new();
+            for _ in 0..self.writers() {
                 let (send, receive) = sync_channel(QUEUED_CHUNKS);
                 writers.push(send);
                 let news = news.clone();
@@ -198,6 +198,15 @@ impl ViewJob<'_> {
                     stop.set();
                 }
             }
+        }
+    }
+
+    /// How many threads encode and write: while one waits for the store, another encodes. SQLite
+    /// lets one connection write at a time, and two would only wait for its lock in turn.
+    fn writers(&self) -> usize {
+        match self.config.online_store {
+            OnlineStoreConfig::Sqlite(_) => 1,
+            _ => 2,
         }
     }
 

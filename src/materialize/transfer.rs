@@ -1,6 +1,6 @@
 //! The second pass: winning rows with their features, from the source to the store. One
-//! thread reads and cuts rows into chunks by entity, two encode and write; each entity belongs
-//! to one writer, so two never meet on one key.
+//! thread reads and cuts rows into chunks by entity, others encode and write; each entity
+//! belongs to one writer, so two never meet on one key.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
@@ -17,8 +17,6 @@ use crate::store::{OnlineStore, WriteBatch, WriteReport};
 use crate::value::PackedBytes;
 use crate::value::arrow::encode_values;
 
-/// How many threads encode and write.
-pub(super) const WRITERS: usize = 2;
 /// Chunks that wait for a writer: enough to bridge a slow read, few enough to bound memory.
 pub(super) const QUEUED_CHUNKS: usize = 2;
 /// Rows in one write where the user does not say.
