@@ -1,5 +1,22 @@
-"""The hot work of a Feast feature store, done in Rust."""
+"""feastrs: the hot work of a Feast feature store, in Rust.
+
+Importing it loads neither feast nor pandas nor pyarrow nor numpy.
+
+Example:
+    >>> import feastrs
+    >>> feastrs.FeatureStore.__name__
+    'FeatureStore'
+"""
 
 from feastrs._native import __version__
+from feastrs.feature_store import FeatureStore
+from feastrs.materialization import MaterializationReport, ViewReport
+from feastrs.online_response import OnlineResponse
 
-__all__ = ["__version__"]
+__all__ = [
+    "FeatureStore",
+    "MaterializationReport",
+    "OnlineResponse",
+    "ViewReport",
+    "__version__",
+]

@@ -1,1 +1,16 @@
-//! Stub.
+//! Online reads: references -> [`ReadPlan`] -> store -> [`OnlineFeatures`].
+//!
+//! [`plan`] and [`assemble`] are pure; [`read`] joins them to a store. Must not know how
+//! requests arrive or how answers are presented.
+
+pub mod answer;
+pub mod assemble;
+pub mod matrix;
+pub mod plan;
+pub mod read;
+pub mod reference;
+
+pub use answer::{FeatureVector, OnlineFeatures, Status};
+pub use plan::{FeatureSet, PlanOptions, ReadPlan, RequestKey};
+pub use read::read;
+pub use reference::FeatureRef;

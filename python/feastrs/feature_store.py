@@ -1,0 +1,490 @@
+"""`FeatureStore`: the API of Feast's class of that name, over the Rust core."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from feastrs import errors
+from feastrs._native import FeatureService, Store, __version__
+from feastrs.config import RepoConfig, config_json
+from feastrs.materialization import MaterializationReport
+from feastrs.online_response import OnlineResponse
+from feastrs.progress import Progress
+
+if TYPE_CHECKING:
+    from feastrs._native import DataSource, Entity, FeatureView, Project
+
+_LOG = logging.getLogger("feastrs")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+# What only Feast can do; reached through a real feast.FeatureStore, made on first need.
+_FEAST_ONLY = frozenset(
+    {
+        "create_saved_dataset",
+        "get_historical_features",
+        "get_online_features_async",
+        "get_saved_dataset",
+        "get_validation_reference",
+        "list_validation_references",
+        "plan",
+        "push",
+        "retrieve_online_documents",
+        "retrieve_online_documents_v2",
+        "serve",
+        "validate_logged_features",
+        "write_logged_features",
+        "write_to_offline_store",
+        "write_to_online_store",
+    }
+)
+
+_Tagged = TypeVar("_Tagged")
+
+
+class FeatureStore:
+    """A feature repository: its definitions, its online store, and what moves between them.
+
+    Takes the place of ``feast.FeatureStore``: the same names, parameters and defaults. It does
+    not import feast; what only Feast can do (``apply``, other stores, transformations) goes to
+    a real ``feast.FeatureStore``, made on first need, where feast is installed.
+
+    Args:
+        repo_path: folder of the repository; the current one by default.
+        config: the settings themselves, instead of a file: a mapping with the keys of
+            ``feature_store.yaml``, or a ``feast.RepoConfig``.
+        fs_yaml_file: path of the file, if it is not ``feature_store.yaml`` in ``repo_path``.
+        embedding_provider: handed to Feast where a call goes there.
+
+    Raises:
+        feastrs.errors.FeastConfigError: the configuration is missing or can't be used.
+        ValueError: both ``config`` and ``fs_yaml_file`` are given.
+
+    Example:
+        >>> from feastrs import FeatureStore
+        >>> store = FeatureStore("examples/driver_stats")
+        >>> store.project
+        'driver_stats'
+    """
+
+    def __init__(
+        self,
+        repo_path: str | Path | None = None,
+        config: Any = None,
+        fs_yaml_file: str | Path | None = None,
+        embedding_provider: Any = None,
+    ) -> None:
+        if config is not None and fs_yaml_file is not None:
+            raise ValueError("give config or fs_yaml_file, not both")
+        self._arguments = {
+            "repo_path": repo_path,
+            "config": config,
+            "fs_yaml_file": fs_yaml_file,
+            "embedding_provider": embedding_provider,
+        }
+        if config is None:
+            self._native = Store.open(repo_path, fs_yaml_file)
+        else:
+            json, config_path = config_json(config)
+            self._native = Store.from_json(json, config_path or repo_path)
+        self._feast: Any = None
+        for warning in self._native.warnings:
+            warnings.warn(warning, stacklevel=2)
+
+    # -- the repository ---------------------------------------------------------------------
+
+    @property
+    def project(self) -> str:
+        """Name of the project."""
+        return self._native.project
+
+    @property
+    def config(self) -> RepoConfig:
+        """The settings, with Feast's names as attributes."""
+        return RepoConfig(self._native.config())
+
+    @property
+    def repo_path(self) -> Path | None:
+        """Folder of the repository; None for a configuration without one."""
+        path = self._native.config()["repo_path"]
+        return Path(path) if path else None
+
+    def version(self) -> str:
+        """Version of feastrs."""
+        return __version__
+
+    def refresh_registry(self) -> None:
+        """Reads the registry again now, instead of when ``cache_ttl_seconds`` have passed."""
+        self._native.refresh_registry()
+
+    def list_projects(
+        self, allow_cache: bool = False, tags: dict[str, str] | None = None
+    ) -> list[Project]:
+        """The projects of the registry.
+
+        Args:
+            allow_cache: take the registry as last read; otherwise it is read again.
+            tags: only those that carry all of these.
+        """
+        return _with_tags(self._native.list_projects(allow_cache), tags)
+
+    def list_entities(
+        self, allow_cache: bool = False, tags: dict[str, str] | None = None
+    ) -> list[Entity]:
+        """The entities of the project. Arguments as in :meth:`list_projects`."""
+        return _with_tags(self._native.list_entities(allow_cache), tags)
+
+    def list_data_sources(
+        self, allow_cache: bool = False, tags: dict[str, str] | None = None
+    ) -> list[DataSource]:
+        """The data sources of the project. Arguments as in :meth:`list_projects`."""
+        return _with_tags(self._native.list_data_sources(allow_cache), tags)
+
+    def list_all_feature_views(
+        self, allow_cache: bool = False, tags: dict[str, str] | None = None
+    ) -> list[FeatureView]:
+        """Views of every kind. Arguments as in :meth:`list_projects`."""
+        return _with_tags(self._native.list_feature_views("all", allow_cache), tags)
+
+    def list_feature_views(
+        self, allow_cache: bool = False, tags: dict[str, str] | None = None
+    ) -> list[FeatureView]:
+        """Plain feature views. Arguments as in :meth:`list_projects`."""
+        return _with_tags(self._native.list_feature_views("batch", allow_cache), tags)
+
+    def list_batch_feature_views(
+        self, allow_cache: bool = False, tags: dict[str, str] | None = None
+    ) -> list[FeatureView]:
+        """Plain feature views. Arguments as in :meth:`list_projects`."""
+        return self.list_feature_views(allow_cache, tags)
+
+    def list_stream_feature_views(
+        self, allow_cache: bool = False, tags: dict[str, str] | None = None
+    ) -> list[FeatureView]:
+        """Stream feature views. Arguments as in :meth:`list_projects`."""
+        return _with_tags(self._native.list_feature_views("stream", allow_cache), tags)
+
+    def list_on_demand_feature_views(
+        self, allow_cache: bool = False, tags: dict[str, str] | None = None
+    ) -> list[FeatureView]:
+        """On-demand feature views. Arguments as in :meth:`list_projects`."""
+        return _with_tags(self._native.list_feature_views("on_demand", allow_cache), tags)
+
+    def list_feature_services(
+        self, tags: dict[str, str] | None = None, allow_cache: bool = False
+    ) -> list[FeatureService]:
+        """The feature services of the project. Arguments as in :meth:`list_projects`."""
+        return _with_tags(self._native.list_feature_services(allow_cache), tags)
+
+    def get_project(self, name: str | None = None) -> Project:
+        """The project of that name; this store's own by default.
+
+        Raises:
+            feastrs.errors.ProjectNotFoundException: there is none.
+        """
+        return self._native.get_project(name or self.project)
+
+    def get_entity(self, name: str, allow_registry_cache: bool = False) -> Entity:
+        """The entity of that name.
+
+        Args:
+            name: its name.
+            allow_registry_cache: take the registry as last read; otherwise it is read again.
+
+        Raises:
+            feastrs.errors.EntityNotFoundException: there is none.
+        """
+        return self._native.get_entity(name, allow_registry_cache)
+
+    def get_data_source(self, name: str) -> DataSource:
+        """The data source of that name.
+
+        Raises:
+            feastrs.errors.DataSourceNotFoundException: there is none.
+        """
+        return self._native.get_data_source(name, False)
+
+    def get_feature_view(self, name: str, allow_registry_cache: bool = False) -> FeatureView:
+        """The plain feature view of that name. Arguments as in :meth:`get_entity`.
+
+        Raises:
+            feastrs.errors.FeatureViewNotFoundException: there is none.
+        """
+        return self._native.get_feature_view(name, "batch", allow_registry_cache)
+
+    def get_stream_feature_view(self, name: str, allow_registry_cache: bool = False) -> FeatureView:
+        """The stream feature view of that name. Arguments as in :meth:`get_entity`.
+
+        Raises:
+            feastrs.errors.FeatureViewNotFoundException: there is none.
+        """
+        return self._native.get_feature_view(name, "stream", allow_registry_cache)
+
+    def get_on_demand_feature_view(self, name: str) -> FeatureView:
+        """The on-demand feature view of that name.
+
+        Raises:
+            feastrs.errors.OnDemandFeatureViewNotFoundException: there is none.
+        """
+        return self._native.get_feature_view(name, "on_demand", False)
+
+    def get_feature_service(self, name: str, allow_cache: bool = False) -> FeatureService:
+        """The feature service of that name.
+
+        Args:
+            name: its name.
+            allow_cache: take the registry as last read; otherwise it is read again.
+
+        Raises:
+            feastrs.errors.FeatureServiceNotFoundException: there is none.
+        """
+        return self._native.get_feature_service(name, allow_cache)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def get_online_features(
+        self,
+        features: Sequence[str] | FeatureService | Any,
+        entity_rows: list[dict[str, Any]] | Mapping[str, Sequence[Any]],
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> OnlineResponse:
+        """Reads the newest values of features for some entities.
+
+        Args:
+            features: references ``"view:feature"``, or a feature service (of feastrs or of
+                feast).
+            entity_rows: a list of dicts, one for each row, or a dict of columns; join keys and
+                their values.
+            full_feature_names: name columns ``view__feature`` instead of ``feature``.
+            include_feature_view_version_metadata: as in Feast; goes through Feast.
+
+        Returns:
+            Join keys first, then the features in the order asked; one row for each row of
+            ``entity_rows``, in its order.
+
+        Raises:
+            feastrs.errors.FeatureViewNotFoundException: a view is not in the registry.
+            feastrs.errors.FeatureNameCollisionError: two columns would have one name.
+            KeyError: a feature is not in its view, or a join key is not in the rows.
+            ValueError: the rows can't be used.
+            ConnectionError, TimeoutError: the online store did not answer.
+        """
+        try:
+            if include_feature_view_version_metadata:
+                raise errors.NeedsFeastError("version metadata of feature views")
+            if isinstance(features, (list, tuple)):
+                result = self._native.get_online_features(
+                    entity_rows, features, None, full_feature_names
+                )
+            else:
+                result = self._native.get_online_features(
+                    entity_rows, None, _service_name(features), full_feature_names
+                )
+        except errors.NeedsFeastError as reason:
+            feast = self._feast_store(reason)
+            response: OnlineResponse = feast.get_online_features(
+                features=_for_feast(feast, features),
+                entity_rows=entity_rows,
+                full_feature_names=full_feature_names,
+                include_feature_view_version_metadata=include_feature_view_version_metadata,
+            )
+            return response
+        return OnlineResponse(result)
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def materialize(
+        self,
+        start_date: datetime,
+        end_date: datetime,
+        feature_views: list[str] | None = None,
+        disable_event_timestamp: bool = False,
+        full_feature_names: bool = False,
+        version: str | None = None,
+        force: bool = False,
+        run_async: bool = False,
+    ) -> MaterializationReport:
+        """Writes the newest row of each entity within a time window to the online store.
+
+        Args:
+            start_date: begin of the window, inclusive; without a time zone it is UTC.
+            end_date: end of the window, inclusive; without a time zone it is UTC.
+            feature_views: names; all views that are online by default.
+            disable_event_timestamp: take every row from 1970 until now, whatever the window.
+            full_feature_names: as in Feast; concerns on-demand views only.
+            version: a version of the one view named; goes through Feast.
+            force: as in Feast; concerns a remote server only.
+            run_async: as in Feast; concerns a remote server only.
+
+        Returns:
+            What was done, view by view.
+
+        Raises:
+            FileNotFoundError: a source is not there.
+            feastrs.errors.FeastrsError: a source or the online store can't be used; the
+                message names it, and the interval of that view is not recorded.
+            ValueError: the window ends before it starts.
+        """
+        start, end = _micros("start_date", start_date), _micros("end_date", end_date)
+        if start > end:
+            raise ValueError(f"start_date {start_date} is after end_date {end_date}")
+        arguments = {
+            "start_date": start_date,
+            "end_date": end_date,
+            "disable_event_timestamp": disable_event_timestamp,
+            "full_feature_names": full_feature_names,
+            "version": version,
+            "force": force,
+            "run_async": run_async,
+        }
+        return self._materialize("materialize", feature_views, arguments, start, end)
+
+    def materialize_incremental(
+        self,
+        end_date: datetime,
+        feature_views: list[str] | None = None,
+        full_feature_names: bool = False,
+        version: str | None = None,
+        force: bool = False,
+        run_async: bool = False,
+    ) -> MaterializationReport:
+        """Like :meth:`materialize`, from where the last run of each view ended.
+
+        A view that was never materialized starts at now minus its ``ttl`` (a ``ttl`` of zero
+        means one year).
+
+        Args:
+            end_date: end of the window, inclusive; without a time zone it is UTC.
+            feature_views: names; all views that are online by default.
+            full_feature_names: as in Feast; concerns on-demand views only.
+            version: a version of the one view named; goes through Feast.
+            force: as in Feast; concerns a remote server only.
+            run_async: as in Feast; concerns a remote server only.
+
+        Returns:
+            What was done, view by view.
+
+        Raises:
+            ValueError: a view was never materialized and has no ``ttl``.
+            feastrs.errors.FeastrsError: as in :meth:`materialize`.
+        """
+        arguments = {
+            "end_date": end_date,
+            "full_feature_names": full_feature_names,
+            "version": version,
+            "force": force,
+            "run_async": run_async,
+        }
+        end = _micros("end_date", end_date)
+        return self._materialize("materialize_incremental", feature_views, arguments, None, end)
+
+    def _materialize(
+        self,
+        method: str,
+        feature_views: list[str] | None,
+        arguments: dict[str, Any],
+        start: int | None,
+        end: int,
+    ) -> MaterializationReport:
+        ours, obstacles = self._native.materialization_plan(feature_views)
+        if arguments["version"] is not None:
+            ours, obstacles = [], dict.fromkeys(feature_views or [], "a version is asked for")
+        if obstacles:
+            reasons = "; ".join(f"view '{view}': {why}" for view, why in obstacles.items())
+            feast = self._feast_store(errors.NeedsFeastError(reasons))
+        every_time = bool(arguments.get("disable_event_timestamp", False))
+        views = self._native.materialize(ours, start, end, every_time, Progress())
+        if obstacles:
+            _LOG.info("through Feast: %s", reasons)
+            getattr(feast, method)(feature_views=list(obstacles), **arguments)
+            self.refresh_registry()
+        return MaterializationReport(views, obstacles)
+
+    # -- through Feast ----------------------------------------------------------------------
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """``feast.FeatureStore.apply``, by Feast itself.
+
+        Raises:
+            feastrs.errors.NeedsFeastError: feast is not installed.
+        """
+        return self._by_feast("apply", *args, **kwargs)
+
+    def teardown(self, *args: Any, **kwargs: Any) -> Any:
+        """``feast.FeatureStore.teardown``, by Feast itself.
+
+        Raises:
+            feastrs.errors.NeedsFeastError: feast is not installed.
+        """
+        return self._by_feast("teardown", *args, **kwargs)
+
+    def _by_feast(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        feast = self._feast_store(errors.NeedsFeastError(f"FeatureStore.{method}"))
+        result = getattr(feast, method)(*args, **kwargs)
+        self.refresh_registry()
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FEAST_ONLY:
+            return getattr(self._feast_store(errors.NeedsFeastError(f"FeatureStore.{name}")), name)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def _feast_store(self, reason: errors.NeedsFeastError) -> Any:
+        if self._feast is None:
+            try:
+                import feast
+            except ImportError:
+                raise errors.NeedsFeastError(
+                    f"{reason}: only Feast itself can do this; install it with "
+                    "pip install 'feastrs[feast]'"
+                ) from reason
+            self._feast = feast.FeatureStore(**_feast_arguments(self._arguments))
+        return self._feast
+
+    def __repr__(self) -> str:
+        return f"FeatureStore(project={self.project!r}, repo_path={str(self.repo_path)!r})"
+
+
+def _feast_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in arguments.items() if value is not None}
+    config = given.get("config")
+    if isinstance(config, Mapping):
+        from feast import RepoConfig as FeastRepoConfig
+
+        given["config"] = FeastRepoConfig(**config)
+    return given
+
+
+def _for_feast(feast: Any, features: Any) -> Any:
+    if isinstance(features, FeatureService):
+        return feast.get_feature_service(features.name)
+    return list(features) if isinstance(features, (list, tuple)) else features
+
+
+def _service_name(features: Any) -> str:
+    name = getattr(features, "name", None)
+    if isinstance(features, str) or not isinstance(name, str):
+        raise TypeError(
+            f"features is of type {type(features).__name__}; give a list of "
+            "'<feature view>:<feature>' or a feature service"
+        )
+    return name
+
+
+def _with_tags(objects: list[_Tagged], tags: dict[str, str] | None) -> list[_Tagged]:
+    if not tags:
+        return objects
+    return [one for one in objects if tags.items() <= getattr(one, "tags", {}).items()]
+
+
+def _micros(name: str, moment: datetime) -> int:
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name} is of type {type(moment).__name__}; give a datetime")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,135 @@
+"""The answer of an online read."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+
+    from feastrs._native import OnlineResult
+
+
+class OnlineResponse:
+    """Features of some entities, as columns in the order asked.
+
+    The join keys of the request come first, then the features. Python objects are made by the
+    method that is called, and not before.
+
+    It is an Arrow stream (the PyCapsule interface), so ``pyarrow.table(response)`` and
+    ``polars.DataFrame(response)`` take it as it is.
+
+    Example:
+        >>> response = store.get_online_features(
+        ...     features=["driver_hourly_stats:conv_rate"],
+        ...     entity_rows=[{"driver_id": 1001}],
+        ... )
+        >>> list(response.to_dict())
+        ['driver_id', 'conv_rate']
+    """
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: OnlineResult) -> None:
+        self._result = result
+
+    def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
+        """The columns as lists of Python values.
+
+        Args:
+            include_event_timestamps: also give, after each column, one named ``<column>__ts``:
+                when the value was true, in whole seconds since the epoch, 0 where there is none.
+
+        Returns:
+            Column name to values, one for each row of the request.
+        """
+        return self._result.to_dict(include_event_timestamps)
+
+    def to_df(self, include_event_timestamps: bool = False) -> pandas.DataFrame:
+        """The columns as a pandas DataFrame, one row for each row of the request.
+
+        Args:
+            include_event_timestamps: as in :meth:`to_dict`.
+
+        Raises:
+            ImportError: pandas is not installed (``pip install 'feastrs[pandas]'``).
+        """
+        import pandas
+
+        return pandas.DataFrame(self.to_dict(include_event_timestamps))
+
+    def to_arrow(self, include_event_timestamps: bool = False) -> Any:
+        """The columns as an Arrow table.
+
+        Args:
+            include_event_timestamps: as in :meth:`to_dict`.
+
+        Returns:
+            A ``pyarrow.Table`` where pyarrow is installed; otherwise an object with
+            ``__arrow_c_stream__``, which every Arrow library takes.
+        """
+        stream = ArrowStream(self._result, include_event_timestamps)
+        try:
+            import pyarrow
+        except ImportError:
+            return stream
+        return pyarrow.table(stream)
+
+    def to_numpy(self, dtype: Any = "float64", missing: float = math.nan) -> numpy.ndarray[Any, Any]:
+        """The features, without the join keys, as a matrix.
+
+        Integers, floats, booleans (0 and 1) and timestamps (seconds since the epoch) fit.
+
+        Args:
+            dtype: ``float64`` or ``float32``, in any form that NumPy takes.
+            missing: stands where a value is null or not there.
+
+        Returns:
+            An array of shape (rows of the request, features), columns in the order asked.
+
+        Raises:
+            TypeError: a feature is no number.
+            ValueError: the dtype is another one.
+            ImportError: NumPy is not installed.
+        """
+        import numpy
+
+        return self._result.to_numpy(numpy.dtype(dtype).name, missing)
+
+    def statuses(self) -> dict[str, list[str]]:
+        """What became of each value.
+
+        Returns:
+            Column name to one of ``PRESENT``, ``NULL_VALUE``, ``NOT_FOUND`` and
+            ``OUTSIDE_MAX_AGE`` for each row of the request.
+        """
+        return self._result.statuses()
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the features, in the order asked, without the join keys."""
+        return self._result.feature_names
+
+    def __len__(self) -> int:
+        return len(self._result)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._result.arrow_c_stream(requested_schema)
+
+    def __repr__(self) -> str:
+        return f"OnlineResponse({len(self)} rows; {', '.join(self._result.names)})"
+
+
+class ArrowStream:
+    """Columns of an answer, ready for any Arrow library."""
+
+    __slots__ = ("_include_event_timestamps", "_result")
+
+    def __init__(self, result: OnlineResult, include_event_timestamps: bool) -> None:
+        self._result = result
+        self._include_event_timestamps = include_event_timestamps
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._result.arrow_c_stream(requested_schema, self._include_event_timestamps)

@@ -1,0 +1,143 @@
+//! The answer of an online read, as Python sees it.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema};
+use numpy::{PyArray1, PyArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict, PyList};
+use pyo3_arrow::PyTable;
+
+use crate::error::{Error, ErrorKind};
+use crate::online::matrix::to_matrix;
+use crate::online::{FeatureVector, OnlineFeatures};
+use crate::value::arrow;
+
+use super::value::column_to_list;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// Columns of an online read, still as the core made them; Python objects are built by the
+/// method that is called, and not before.
+#[pyclass(frozen, module = "feastrs._native")]
+pub struct OnlineResult {
+    answer: OnlineFeatures,
+}
+
+impl OnlineResult {
+    pub(super) fn new(answer: OnlineFeatures) -> Self {
+        OnlineResult { answer }
+    }
+
+    fn record_batch(&self, include_event_timestamps: bool) -> crate::Result<RecordBatch> {
+        let mut fields: Vec<Field> = Vec::new();
+        let mut arrays: Vec<ArrayRef> = Vec::new();
+        for vector in &self.answer.vectors {
+            let (field, array) = arrow::export(&vector.column, &vector.name)?;
+            fields.push(field);
+            arrays.push(array);
+            if include_event_timestamps {
+                fields.push(Field::new(timestamp_name(vector), DataType::Int64, false));
+                arrays.push(Arc::new(Int64Array::from_iter_values(seconds(vector))));
+            }
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|error| {
+            Error::new(ErrorKind::Internal, "columns of an answer differ in length")
+                .with_source(error)
+        })
+    }
+}
+
+#[pymethods]
+impl OnlineResult {
+    /// Column names: join keys, then features in the order asked.
+    #[getter]
+    fn names(&self) -> Vec<&str> {
+        self.answer.vectors.iter().map(|vector| vector.name.as_str()).collect()
+    }
+
+    /// Names of the features alone, in the order asked.
+    #[getter]
+    fn feature_names(&self) -> Vec<&str> {
+        self.answer.features().iter().map(|vector| vector.name.as_str()).collect()
+    }
+
+    /// Rows of the request.
+    fn __len__(&self) -> usize {
+        self.answer.rows
+    }
+
+    /// Column name -> list of values.
+    #[pyo3(signature = (include_event_timestamps = false))]
+    fn to_dict<'py>(
+        &self,
+        py: Python<'py>,
+        include_event_timestamps: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for vector in &self.answer.vectors {
+            dict.set_item(&vector.name, column_to_list(py, &vector.column)?)?;
+            if include_event_timestamps {
+                dict.set_item(timestamp_name(vector), PyList::new(py, seconds(vector).collect::<Vec<_>>())?)?;
+            }
+        }
+        Ok(dict)
+    }
+
+    /// Column name -> list of status names.
+    fn statuses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for vector in &self.answer.vectors {
+            let names: Vec<&str> = vector.statuses.iter().map(|status| status.name()).collect();
+            dict.set_item(&vector.name, names)?;
+        }
+        Ok(dict)
+    }
+
+    /// The features as a NumPy array of shape (rows, features).
+    fn to_numpy<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: &str,
+        missing: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let shape = [self.answer.rows, self.answer.features().len()];
+        match dtype {
+            "float64" => {
+                let matrix = py.detach(|| to_matrix::<f64>(&self.answer, missing))?;
+                Ok(PyArray1::from_vec(py, matrix).reshape(shape)?.into_any())
+            }
+            "float32" => {
+                let matrix = py.detach(|| to_matrix::<f32>(&self.answer, missing as f32))?;
+                Ok(PyArray1::from_vec(py, matrix).reshape(shape)?.into_any())
+            }
+            other => Err(PyValueError::new_err(format!(
+                "dtype '{other}' is not supported by to_numpy; use 'float64' or 'float32'"
+            ))),
+        }
+    }
+
+    /// The Arrow C stream of the columns.
+    #[pyo3(signature = (requested_schema = None, include_event_timestamps = false))]
+    fn arrow_c_stream<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+        include_event_timestamps: bool,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let batch = py.detach(|| self.record_batch(include_event_timestamps))?;
+        let schema = batch.schema();
+        Ok(PyTable::to_stream_pycapsule(py, vec![batch], schema, requested_schema)?)
+    }
+}
+
+fn timestamp_name(vector: &FeatureVector) -> String {
+    format!("{}__ts", vector.name)
+}
+
+// Feast gives whole seconds here.
+fn seconds(vector: &FeatureVector) -> impl Iterator<Item = i64> {
+    vector.event_timestamps.iter().map(|micros| micros.div_euclid(MICROS_PER_SECOND))
+}

@@ -1,0 +1,192 @@
+//! The native half of `feastrs.FeatureStore`: configuration, registry, online store and plans
+//! of one repository.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pyo3::prelude::*;
+
+use crate::config::{OnlineStoreConfig, RepoConfig};
+use crate::error::Result;
+use crate::key::KeyVersion;
+use crate::online::assemble::{FeastStatuses, StatusRules};
+use crate::online::{self, FeatureSet, PlanOptions, ReadPlan};
+use crate::registry::Catalog;
+use crate::registry::cache::RegistryCache;
+use crate::store::{self, OnlineStore};
+
+use super::entities::to_entities;
+use super::online::OnlineResult;
+use super::signals::interruptible;
+
+// Requests of a service come in a handful of shapes; past this many, old plans are forgotten.
+const MAX_PLANS: usize = 256;
+
+/// One feature repository, opened.
+#[pyclass(frozen, module = "feastrs._native")]
+pub struct Store {
+    pub(super) config: RepoConfig,
+    pub(super) registry: RegistryCache,
+    online: OnceLock<Arc<dyn OnlineStore>>,
+    plans: Mutex<Plans>,
+}
+
+#[derive(Default)]
+struct Plans {
+    // The snapshot that the plans were made from.
+    catalog: Option<Arc<Catalog>>,
+    by_request: HashMap<PlanRequest, Arc<ReadPlan>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct PlanRequest {
+    features: Requested,
+    full_feature_names: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Requested {
+    References(Vec<String>),
+    Service(String),
+}
+
+impl Store {
+    fn new(config: RepoConfig) -> Result<Self> {
+        let registry = RegistryCache::open(&config)?;
+        Ok(Store { config, registry, online: OnceLock::new(), plans: Mutex::default() })
+    }
+
+    /// The online store, opened on first need.
+    pub(super) fn online(&self) -> Result<Arc<dyn OnlineStore>> {
+        if let Some(online) = self.online.get() {
+            return Ok(online.clone());
+        }
+        let opened = store::open(&self.config)?;
+        Ok(self.online.get_or_init(|| opened).clone())
+    }
+
+    fn plan(&self, request: PlanRequest) -> Result<Arc<ReadPlan>> {
+        let catalog = self.registry.catalog()?;
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_current =
+            plans.catalog.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, &catalog));
+        if !is_current || plans.by_request.len() >= MAX_PLANS {
+            plans.by_request.clear();
+            plans.catalog = Some(catalog.clone());
+        }
+        if let Some(plan) = plans.by_request.get(&request) {
+            return Ok(plan.clone());
+        }
+        let features = match &request.features {
+            Requested::References(references) => FeatureSet::References(references),
+            Requested::Service(name) => FeatureSet::Service(name),
+        };
+        let options = self.plan_options(request.full_feature_names);
+        let plan = Arc::new(ReadPlan::new(&catalog, features, &options)?);
+        plans.by_request.insert(request, plan.clone());
+        Ok(plan)
+    }
+
+    fn plan_options(&self, full_feature_names: bool) -> PlanOptions {
+        PlanOptions {
+            full_feature_names,
+            key_version: self.key_version(),
+            versioned_views: self.config.registry.enable_online_feature_view_versioning,
+            serve_while_materializing: self.config.registry.serve_features_while_materializing,
+        }
+    }
+
+    fn key_version(&self) -> KeyVersion {
+        match self.config.entity_key_serialization_version {
+            2 => KeyVersion::V2,
+            _ => KeyVersion::V3,
+        }
+    }
+
+    fn status_rules(&self) -> StatusRules {
+        let serving = self.config.serving;
+        let feast = match (&self.config.online_store, serving.feast_statuses) {
+            (_, false) => None,
+            (OnlineStoreConfig::Redis(_), true) => Some(FeastStatuses::Redis),
+            (_, true) => Some(FeastStatuses::Sqlite),
+        };
+        StatusRules { max_age_at: serving.enforce_online_ttl.then(now_micros), feast }
+    }
+}
+
+/// Microseconds since the epoch, now.
+pub(super) fn now_micros() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[pymethods]
+impl Store {
+    /// Opens the repository at `repo_path`, or the one that `fs_yaml_file` describes.
+    #[staticmethod]
+    #[pyo3(signature = (repo_path = None, fs_yaml_file = None))]
+    fn open(py: Python<'_>, repo_path: Option<PathBuf>, fs_yaml_file: Option<PathBuf>) -> PyResult<Self> {
+        let store = py.detach(|| {
+            let (repo_path, yaml_file) =
+                RepoConfig::locate(repo_path.as_deref(), fs_yaml_file.as_deref())?;
+            Store::new(RepoConfig::load(&repo_path, &yaml_file)?)
+        })?;
+        Ok(store)
+    }
+
+    /// Opens a repository whose configuration is given as JSON text.
+    #[staticmethod]
+    #[pyo3(signature = (json, repo_path = None))]
+    fn from_json(py: Python<'_>, json: &str, repo_path: Option<PathBuf>) -> PyResult<Self> {
+        let store = py
+            .detach(|| Store::new(RepoConfig::from_json(json, repo_path.as_deref())?))?;
+        Ok(store)
+    }
+
+    /// The project's name.
+    #[getter]
+    fn project(&self) -> &str {
+        &self.config.project
+    }
+
+    /// What the user should know about the configuration.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.config.warnings.clone()
+    }
+
+    /// Reads the registry again now.
+    fn refresh_registry(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.registry.refresh())?;
+        Ok(())
+    }
+
+    /// Reads features online. Exactly one of `features` and `service` is given.
+    #[pyo3(signature = (entity_rows, features = None, service = None, full_feature_names = false))]
+    fn get_online_features(
+        &self,
+        py: Python<'_>,
+        entity_rows: &Bound<'_, PyAny>,
+        features: Option<Vec<String>>,
+        service: Option<String>,
+        full_feature_names: bool,
+    ) -> PyResult<OnlineResult> {
+        let features = match service {
+            Some(name) => Requested::Service(name),
+            None => Requested::References(features.unwrap_or_default()),
+        };
+        let request = PlanRequest { features, full_feature_names };
+        let plan = py.detach(|| self.plan(request))?;
+        let entities = to_entities(&plan, entity_rows)?;
+
+        let answer = py.detach(|| {
+            let online = self.online()?;
+            online::read(&plan, &entities, online.as_ref(), &self.status_rules(), &interruptible())
+        })?;
+
+        Ok(OnlineResult::new(answer))
+    }
+}
