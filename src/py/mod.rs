@@ -3,6 +3,7 @@
 //!
 //! The only folder that knows Python. Files carry the names of the core modules they open.
 
+mod config;
 mod entities;
 mod error;
 mod materialize;

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-use crate::config::{OnlineStoreConfig, RepoConfig};
+use crate::config::{self, OnlineStoreConfig, RepoConfig};
 use crate::error::Result;
 use crate::key::KeyVersion;
 use crate::online::assemble::{FeastStatuses, StatusRules};
@@ -131,7 +132,7 @@ impl Store {
     fn open(py: Python<'_>, repo_path: Option<PathBuf>, fs_yaml_file: Option<PathBuf>) -> PyResult<Self> {
         let store = py.detach(|| {
             let (repo_path, yaml_file) =
-                RepoConfig::locate(repo_path.as_deref(), fs_yaml_file.as_deref())?;
+                config::locate(repo_path.as_deref(), fs_yaml_file.as_deref())?;
             Store::new(RepoConfig::load(&repo_path, &yaml_file)?)
         })?;
         Ok(store)
@@ -156,6 +157,11 @@ impl Store {
     #[getter]
     fn warnings(&self) -> Vec<String> {
         self.config.warnings.clone()
+    }
+
+    /// The settings, defaults included.
+    fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        super::config::to_dict(py, &self.config)
     }
 
     /// Reads the registry again now.
