@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from feastrs import errors
-from feastrs._native import FeatureService, Store, __version__
+from feastrs import errors, objects
+from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
 from feastrs.materialization import MaterializationReport
+from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Project
 from feastrs.online_response import OnlineResponse
 from feastrs.progress import Progress
-
-if TYPE_CHECKING:
-    from feastrs._native import DataSource, Entity, FeatureView, Project
 
 _LOG = logging.getLogger("feastrs")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -43,7 +41,7 @@ _FEAST_ONLY = frozenset(
     }
 )
 
-_Tagged = TypeVar("_Tagged")
+_Tagged = TypeVar("_Tagged", DataSource, Entity, FeatureService, FeatureView, Project)
 
 
 class FeatureStore:
@@ -130,31 +128,33 @@ class FeatureStore:
             allow_cache: take the registry as last read; otherwise it is read again.
             tags: only those that carry all of these.
         """
-        return _with_tags(self._native.list_projects(allow_cache), tags)
+        return _with_tags([Project(name) for name in self._native.list_projects(allow_cache)], tags)
 
     def list_entities(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[Entity]:
         """The entities of the project. Arguments as in :meth:`list_projects`."""
-        return _with_tags(self._native.list_entities(allow_cache), tags)
+        return _with_tags(map(objects.entity, self._native.list_entities(allow_cache)), tags)
 
     def list_data_sources(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[DataSource]:
         """The data sources of the project. Arguments as in :meth:`list_projects`."""
-        return _with_tags(self._native.list_data_sources(allow_cache), tags)
+        return _with_tags(
+            map(objects.data_source, self._native.list_data_sources(allow_cache)), tags
+        )
 
     def list_all_feature_views(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[FeatureView]:
         """Views of every kind. Arguments as in :meth:`list_projects`."""
-        return _with_tags(self._native.list_feature_views("all", allow_cache), tags)
+        return self._views("all", allow_cache, tags)
 
     def list_feature_views(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[FeatureView]:
         """Plain feature views. Arguments as in :meth:`list_projects`."""
-        return _with_tags(self._native.list_feature_views("batch", allow_cache), tags)
+        return self._views("batch", allow_cache, tags)
 
     def list_batch_feature_views(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
@@ -166,27 +166,40 @@ class FeatureStore:
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[FeatureView]:
         """Stream feature views. Arguments as in :meth:`list_projects`."""
-        return _with_tags(self._native.list_feature_views("stream", allow_cache), tags)
+        return self._views("stream", allow_cache, tags)
 
     def list_on_demand_feature_views(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[FeatureView]:
         """On-demand feature views. Arguments as in :meth:`list_projects`."""
-        return _with_tags(self._native.list_feature_views("on_demand", allow_cache), tags)
+        return self._views("on_demand", allow_cache, tags)
+
+    def _views(
+        self, kind: str, allow_cache: bool, tags: dict[str, str] | None
+    ) -> list[FeatureView]:
+        found = self._native.list_feature_views(kind, allow_cache)
+        return _with_tags(map(objects.feature_view, found), tags)
 
     def list_feature_services(
         self, tags: dict[str, str] | None = None, allow_cache: bool = False
     ) -> list[FeatureService]:
         """The feature services of the project. Arguments as in :meth:`list_projects`."""
-        return _with_tags(self._native.list_feature_services(allow_cache), tags)
+        return _with_tags(
+            map(objects.feature_service, self._native.list_feature_services(allow_cache)), tags
+        )
 
     def get_project(self, name: str | None = None) -> Project:
         """The project of that name; this store's own by default.
 
         Raises:
-            feastrs.errors.ProjectNotFoundException: there is none.
+            feastrs.errors.ProjectObjectNotFoundException: there is none.
         """
-        return self._native.get_project(name or self.project)
+        name = name or self.project
+        if name not in self._native.list_projects(False):
+            raise errors.exception_class("ProjectNotFound")(
+                f"project '{name}' is not in the registry"
+            )
+        return Project(name)
 
     def get_entity(self, name: str, allow_registry_cache: bool = False) -> Entity:
         """The entity of that name.
@@ -198,15 +211,15 @@ class FeatureStore:
         Raises:
             feastrs.errors.EntityNotFoundException: there is none.
         """
-        return self._native.get_entity(name, allow_registry_cache)
+        return objects.entity(self._native.get_entity(name, allow_registry_cache))
 
     def get_data_source(self, name: str) -> DataSource:
         """The data source of that name.
 
         Raises:
-            feastrs.errors.DataSourceNotFoundException: there is none.
+            feastrs.errors.DataSourceObjectNotFoundException: there is none.
         """
-        return self._native.get_data_source(name, False)
+        return objects.data_source(self._native.get_data_source(name, False))
 
     def get_feature_view(self, name: str, allow_registry_cache: bool = False) -> FeatureView:
         """The plain feature view of that name. Arguments as in :meth:`get_entity`.
@@ -214,7 +227,7 @@ class FeatureStore:
         Raises:
             feastrs.errors.FeatureViewNotFoundException: there is none.
         """
-        return self._native.get_feature_view(name, "batch", allow_registry_cache)
+        return objects.feature_view(self._native.get_feature_view(name, "batch", allow_registry_cache))
 
     def get_stream_feature_view(self, name: str, allow_registry_cache: bool = False) -> FeatureView:
         """The stream feature view of that name. Arguments as in :meth:`get_entity`.
@@ -222,15 +235,15 @@ class FeatureStore:
         Raises:
             feastrs.errors.FeatureViewNotFoundException: there is none.
         """
-        return self._native.get_feature_view(name, "stream", allow_registry_cache)
+        return objects.feature_view(self._native.get_feature_view(name, "stream", allow_registry_cache))
 
     def get_on_demand_feature_view(self, name: str) -> FeatureView:
         """The on-demand feature view of that name.
 
         Raises:
-            feastrs.errors.OnDemandFeatureViewNotFoundException: there is none.
+            feastrs.errors.FeatureViewNotFoundException: there is none.
         """
-        return self._native.get_feature_view(name, "on_demand", False)
+        return objects.feature_view(self._native.get_feature_view(name, "on_demand", False))
 
     def get_feature_service(self, name: str, allow_cache: bool = False) -> FeatureService:
         """The feature service of that name.
@@ -242,7 +255,7 @@ class FeatureStore:
         Raises:
             feastrs.errors.FeatureServiceNotFoundException: there is none.
         """
-        return self._native.get_feature_service(name, allow_cache)
+        return objects.feature_service(self._native.get_feature_service(name, allow_cache))
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -476,10 +489,8 @@ def _service_name(features: Any) -> str:
     return name
 
 
-def _with_tags(objects: list[_Tagged], tags: dict[str, str] | None) -> list[_Tagged]:
-    if not tags:
-        return objects
-    return [one for one in objects if tags.items() <= getattr(one, "tags", {}).items()]
+def _with_tags(found: Iterable[_Tagged], tags: dict[str, str] | None) -> list[_Tagged]:
+    return [one for one in found if not tags or tags.items() <= one.tags.items()]
 
 
 def _micros(name: str, moment: datetime) -> int:

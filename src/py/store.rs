@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::config::{self, OnlineStoreConfig, RepoConfig};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyVersion;
 use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{self, FeatureSet, PlanOptions, ReadPlan};
@@ -20,10 +20,13 @@ use crate::store::{self, OnlineStore};
 
 use super::entities::to_entities;
 use super::online::OnlineResult;
+use super::registry;
 use super::signals::interruptible;
 
 // Requests of a service come in a handful of shapes; past this many, old plans are forgotten.
 const MAX_PLANS: usize = 256;
+
+type Dicts<'py> = Vec<Bound<'py, PyDict>>;
 
 /// One feature repository, opened.
 #[pyclass(frozen, module = "feastrs._native")]
@@ -106,6 +109,15 @@ impl Store {
         }
     }
 
+    fn catalog(&self, py: Python<'_>, allow_cache: bool) -> Result<Arc<Catalog>> {
+        py.detach(|| {
+            if !allow_cache {
+                self.registry.refresh()?;
+            }
+            self.registry.catalog()
+        })
+    }
+
     fn status_rules(&self) -> StatusRules {
         let serving = self.config.serving;
         let feast = match (&self.config.online_store, serving.feast_statuses) {
@@ -168,6 +180,90 @@ impl Store {
     fn refresh_registry(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.registry.refresh())?;
         Ok(())
+    }
+
+    /// Names of the projects of the registry.
+    fn list_projects(&self, py: Python<'_>, allow_cache: bool) -> PyResult<Vec<String>> {
+        Ok(self.catalog(py, allow_cache)?.projects.clone())
+    }
+
+    /// The project's entities, as keywords of `feastrs.objects.Entity`.
+    fn list_entities<'py>(&self, py: Python<'py>, allow_cache: bool) -> PyResult<Dicts<'py>> {
+        self.catalog(py, allow_cache)?.entities.iter().map(|one| registry::entity(py, one)).collect()
+    }
+
+    /// The project's data sources, as keywords of `feastrs.objects.DataSource`.
+    fn list_data_sources<'py>(&self, py: Python<'py>, allow_cache: bool) -> PyResult<Dicts<'py>> {
+        let catalog = self.catalog(py, allow_cache)?;
+        catalog.data_sources.iter().map(|one| registry::data_source(py, one)).collect()
+    }
+
+    /// The project's views of one kind, or of all for `kind` "all".
+    fn list_feature_views<'py>(
+        &self,
+        py: Python<'py>,
+        kind: &str,
+        allow_cache: bool,
+    ) -> PyResult<Dicts<'py>> {
+        let catalog = self.catalog(py, allow_cache)?;
+        let views = catalog.views.iter().filter(|view| registry::is_of_kind(view, kind));
+        views.map(|one| registry::feature_view(py, one)).collect()
+    }
+
+    /// The project's feature services.
+    fn list_feature_services<'py>(&self, py: Python<'py>, allow_cache: bool) -> PyResult<Dicts<'py>> {
+        let catalog = self.catalog(py, allow_cache)?;
+        catalog.services.iter().map(|one| registry::feature_service(py, one)).collect()
+    }
+
+    /// The entity of that name.
+    fn get_entity<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        allow_cache: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        registry::entity(py, self.catalog(py, allow_cache)?.entity(name)?)
+    }
+
+    /// The data source of that name.
+    fn get_data_source<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        allow_cache: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        registry::data_source(py, self.catalog(py, allow_cache)?.data_source(name)?)
+    }
+
+    /// The view of that name and kind.
+    fn get_feature_view<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        kind: &str,
+        allow_cache: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let catalog = self.catalog(py, allow_cache)?;
+        let view = catalog.view(name)?;
+        if !registry::is_of_kind(view, kind) {
+            return Err(Error::new(
+                ErrorKind::FeatureViewNotFound,
+                format!("'{name}' is a feature view of another kind: {}", registry::view_kind(view.kind)),
+            )
+            .into());
+        }
+        registry::feature_view(py, view)
+    }
+
+    /// The feature service of that name.
+    fn get_feature_service<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        allow_cache: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        registry::feature_service(py, self.catalog(py, allow_cache)?.service(name)?)
     }
 
     /// Reads features online. Exactly one of `features` and `service` is given.

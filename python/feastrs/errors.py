@@ -1,0 +1,190 @@
+"""What feastrs raises.
+
+Every error is a :class:`FeastrsError`. Each is also the builtin exception where Python has the
+word for it, and has Feast's name where Feast has one. Where feast itself is loaded, the error
+that is raised is Feast's class of that name too, so that code written for Feast catches it;
+where it is not loaded, it is never imported for that.
+
+Example:
+    >>> from feastrs import errors
+    >>> issubclass(errors.StoreTimeoutError, TimeoutError)
+    True
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+class FeastrsError(Exception):
+    """Base of everything that feastrs raises on its own."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class FeastConfigError(FeastrsError, ValueError):
+    """`feature_store.yaml` is missing, unreadable, or says something unsupported."""
+
+
+class InvalidArgumentError(FeastrsError, ValueError):
+    """An argument has a value that can't be used."""
+
+
+class TypeMismatchError(FeastrsError, TypeError):
+    """A value or column has another type than the one declared."""
+
+
+class FeastObjectNotFoundException(FeastrsError):
+    """No object of that name in the registry."""
+
+
+class FeatureViewNotFoundException(FeastObjectNotFoundException):
+    """No feature view of that name."""
+
+
+class FeatureServiceNotFoundException(FeastObjectNotFoundException):
+    """No feature service of that name."""
+
+
+class EntityNotFoundException(FeastObjectNotFoundException):
+    """No entity of that name."""
+
+
+class DataSourceObjectNotFoundException(FeastObjectNotFoundException):
+    """No data source of that name."""
+
+
+class ProjectObjectNotFoundException(FeastObjectNotFoundException):
+    """No project of that name."""
+
+
+class FeatureNotFoundError(FeastrsError, KeyError):
+    """The view has no feature of that name."""
+
+
+class FeatureNameCollisionError(FeastrsError, ValueError):
+    """Two columns of one answer would have the same name."""
+
+
+class JoinKeyMissingError(FeastrsError, KeyError):
+    """The entity rows lack a join key that a requested view needs."""
+
+
+class RegistryNotFoundError(FeastrsError, FileNotFoundError):
+    """The registry file is not there."""
+
+
+class RegistryInvalidError(FeastrsError, ValueError):
+    """The registry's bytes are not a Feast registry."""
+
+
+class SourceNotFoundError(FeastrsError, FileNotFoundError):
+    """A source file is not there, or a pattern matches none."""
+
+
+class SourceInvalidError(FeastrsError, ValueError):
+    """A source's bytes, columns or types are not what they should be."""
+
+
+class SourceChangedError(FeastrsError, RuntimeError):
+    """A source file changed while it was read; nothing was recorded. Run it again."""
+
+
+class NullKeyError(FeastrsError, ValueError):
+    """Rows have no value for a join key."""
+
+
+class StoreUnavailableError(FeastrsError, ConnectionError):
+    """The online store can't be reached, or went away."""
+
+
+class StoreTimeoutError(FeastrsError, TimeoutError):
+    """The online store did not answer in time."""
+
+
+class StoreDeniedError(FeastrsError, PermissionError):
+    """The online store refused the credentials or the permission."""
+
+
+class StoreRefusedError(FeastrsError, RuntimeError):
+    """The online store answered with an error."""
+
+
+class StoreInvalidError(FeastrsError, ValueError):
+    """The online store holds something that Feast does not write."""
+
+
+class NeedsFeastError(FeastrsError, NotImplementedError):
+    """Only Feast itself can do this, and it is not installed."""
+
+
+class UnsupportedError(FeastrsError, NotImplementedError):
+    """Not supported; the message says what is."""
+
+
+class FileError(FeastrsError, OSError):
+    """The operating system refused a file operation."""
+
+
+class InternalError(FeastrsError, RuntimeError):
+    """A promise inside feastrs was broken: a bug, please report it."""
+
+
+# The core's kinds of errors, each with its class. `Interrupted` has none: the signal's own
+# exception, mostly KeyboardInterrupt, passes through.
+_CLASSES: dict[str, type[FeastrsError]] = {
+    "InvalidConfig": FeastConfigError,
+    "InvalidArgument": InvalidArgumentError,
+    "TypeMismatch": TypeMismatchError,
+    "FeatureViewNotFound": FeatureViewNotFoundException,
+    "FeatureNotFound": FeatureNotFoundError,
+    "FeatureServiceNotFound": FeatureServiceNotFoundException,
+    "EntityNotFound": EntityNotFoundException,
+    "DataSourceNotFound": DataSourceObjectNotFoundException,
+    "ProjectNotFound": ProjectObjectNotFoundException,
+    "ObjectNotFound": FeastObjectNotFoundException,
+    "FeatureNameCollision": FeatureNameCollisionError,
+    "JoinKeyMissing": JoinKeyMissingError,
+    "RegistryNotFound": RegistryNotFoundError,
+    "RegistryInvalid": RegistryInvalidError,
+    "SourceNotFound": SourceNotFoundError,
+    "SourceInvalid": SourceInvalidError,
+    "SourceChanged": SourceChangedError,
+    "NullKey": NullKeyError,
+    "StoreUnavailable": StoreUnavailableError,
+    "StoreTimeout": StoreTimeoutError,
+    "StoreDenied": StoreDeniedError,
+    "StoreRefused": StoreRefusedError,
+    "StoreInvalid": StoreInvalidError,
+    "NeedsFeast": NeedsFeastError,
+    "Unsupported": UnsupportedError,
+    "Io": FileError,
+    "Internal": InternalError,
+}
+
+_FEAST_MODULES = ("feast.errors", "feast.repo_config")
+_both: dict[type[FeastrsError], type[FeastrsError]] = {}
+
+
+def exception_class(kind: str) -> type[FeastrsError]:
+    """The class to raise for an error of the core.
+
+    Args:
+        kind: name of the core's kind of error.
+
+    Returns:
+        Ours; or, where feast is loaded and has a class of that name, one that is both.
+    """
+    ours = _CLASSES.get(kind, InternalError)
+    if ours in _both:
+        return _both[ours]
+    for module in _FEAST_MODULES:
+        feasts = getattr(sys.modules.get(module), ours.__name__, None)
+        if isinstance(feasts, type):
+            both = type(ours.__name__, (ours, feasts), {"__module__": __name__})
+            return _both.setdefault(ours, both)
+    return ours
