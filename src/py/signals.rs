@@ -10,10 +10,13 @@ pub struct Signals;
 
 impl Interrupt for Signals {
     fn check(&self) -> Result<()> {
-        Python::attach(|py| py.check_signals()).map_err(|raised| {
-            Error::new(ErrorKind::Interrupted, "stopped by a signal").with_source(raised)
-        })
+        Python::attach(|py| py.check_signals()).map_err(stopped_by)
     }
+}
+
+/// The error that carries what a signal handler or a callback raised.
+pub fn stopped_by(raised: PyErr) -> Error {
+    Error::new(ErrorKind::Interrupted, "stopped by the caller").with_source(raised)
 }
 
 /// A call that stops on signals and has no deadline of its own.

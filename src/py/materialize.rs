@@ -1,0 +1,181 @@
+//! Materialization from Python: choose, run, report.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use pyo3::prelude::*;
+
+use crate::call::{Call, Interrupt};
+use crate::error::Result;
+use crate::materialize::{self, MaterializeRequest, Progress, Window};
+
+use super::signals::{self, Signals};
+use super::store::{Store, now_micros};
+
+/// What became of one view.
+#[pyclass(frozen, module = "feastrs._native")]
+pub struct ViewReport {
+    report: materialize::ViewReport,
+}
+
+#[pymethods]
+impl ViewReport {
+    /// The view's name.
+    #[getter]
+    fn view(&self) -> &str {
+        &self.report.view
+    }
+
+    /// Begin of the recorded interval.
+    #[getter]
+    fn start(&self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_micros(self.report.start)
+    }
+
+    /// End of the recorded interval.
+    #[getter]
+    fn end(&self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_micros(self.report.end)
+    }
+
+    /// Rows of the source that were looked at.
+    #[getter]
+    fn rows_read(&self) -> u64 {
+        self.report.rows_read
+    }
+
+    /// Entities whose row the store took.
+    #[getter]
+    fn entities_written(&self) -> u64 {
+        self.report.entities_written
+    }
+
+    /// Entities left alone because the store has a newer row.
+    #[getter]
+    fn rows_older(&self) -> u64 {
+        self.report.rows_older
+    }
+
+    /// Rows left out because a join key is null.
+    #[getter]
+    fn null_keys(&self) -> u64 {
+        self.report.null_keys
+    }
+
+    /// How long it took.
+    #[getter]
+    fn seconds(&self) -> f64 {
+        self.report.seconds
+    }
+
+    fn __repr__(&self) -> String {
+        let report = &self.report;
+        let mut text = format!(
+            "{}: {} rows read, {} entities written in {:.1} s",
+            report.view, report.rows_read, report.entities_written, report.seconds
+        );
+        if report.rows_older > 0 {
+            text += &format!(", {} older than the store", report.rows_older);
+        }
+        if report.null_keys > 0 {
+            text += &format!(", {} rows without key skipped", report.null_keys);
+        }
+        text
+    }
+}
+
+/// A Python object that is told of progress. What it raises stops the run, like a signal.
+struct Watcher {
+    progress: Py<PyAny>,
+    raised: Mutex<Option<PyErr>>,
+}
+
+impl Watcher {
+    fn tell(&self, call: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>>) {
+        Python::attach(|py| {
+            if let Err(error) = call(self.progress.bind(py)) {
+                *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        });
+    }
+}
+
+impl Progress for Watcher {
+    fn view_started(&self, view: &str, total_rows: u64) {
+        self.tell(|progress| progress.call_method1("view_started", (view, total_rows)));
+    }
+
+    fn advanced(&self, view: &str, rows: u64) {
+        self.tell(|progress| progress.call_method1("advanced", (view, rows)));
+    }
+
+    fn view_finished(&self, report: &materialize::ViewReport) {
+        let report = ViewReport { report: report.clone() };
+        self.tell(|progress| progress.call_method1("view_finished", (report,)));
+    }
+}
+
+impl Interrupt for Watcher {
+    fn check(&self) -> Result<()> {
+        match self.raised.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(raised) => Err(signals::stopped_by(raised)),
+            None => Signals.check(),
+        }
+    }
+}
+
+#[pymethods]
+impl Store {
+    /// The views that a materialization is about: those that the core writes, and those that
+    /// only Feast can do, each with the reason.
+    fn materialization_plan(
+        &self,
+        py: Python<'_>,
+        feature_views: Option<Vec<String>>,
+    ) -> PyResult<(Vec<String>, BTreeMap<String, String>)> {
+        let plan = py.detach(|| {
+            self.registry.refresh()?;
+            materialize::divide(&self.registry.catalog()?, &self.config, feature_views.as_deref())
+        })?;
+        Ok(plan)
+    }
+
+    /// Materializes views; `start` is None for an incremental run. Times are microseconds
+    /// since the epoch.
+    fn materialize(
+        &self,
+        py: Python<'_>,
+        feature_views: Vec<String>,
+        start: Option<i64>,
+        end: i64,
+        disable_event_timestamp: bool,
+        progress: Py<PyAny>,
+    ) -> PyResult<Vec<ViewReport>> {
+        let window = match start {
+            Some(start) => Window::Full { start, end },
+            None => Window::Incremental { end, now: now_micros() },
+        };
+        let request = MaterializeRequest {
+            views: Some(feature_views),
+            window,
+            disable_event_timestamp: disable_event_timestamp.then(now_micros),
+        };
+        let watcher = Watcher { progress, raised: Mutex::default() };
+
+        let report = py.detach(|| {
+            let online = self.online()?;
+            let call = Call { deadline: None, interrupt: &watcher };
+            materialize::materialize(
+                &request,
+                &self.registry,
+                online.as_ref(),
+                &self.config,
+                &watcher,
+                &call,
+            )
+        })?;
+
+        Ok(report.views.into_iter().map(|report| ViewReport { report }).collect())
+    }
+}
