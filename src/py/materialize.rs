@@ -1,6 +1,5 @@
 //! Materialization from Python: choose, run, report.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -125,57 +124,38 @@ impl Interrupt for Watcher {
     }
 }
 
-#[pymethods]
-impl Store {
-    /// The views that a materialization is about: those that the core writes, and those that
-    /// only Feast can do, each with the reason.
-    fn materialization_plan(
-        &self,
-        py: Python<'_>,
-        feature_views: Option<Vec<String>>,
-    ) -> PyResult<(Vec<String>, BTreeMap<String, String>)> {
-        let plan = py.detach(|| {
-            self.registry.refresh()?;
-            materialize::divide(&self.registry.catalog()?, &self.config, feature_views.as_deref())
-        })?;
-        Ok(plan)
-    }
+/// What a materialization over `start` to `end` is asked for; `start` is `None` for an
+/// incremental run. Times are microseconds since the epoch.
+pub fn request(
+    views: Vec<String>,
+    start: Option<i64>,
+    end: i64,
+    disable_event_timestamp: bool,
+) -> MaterializeRequest {
+    let window = match start {
+        Some(start) => Window::Full { start, end },
+        None => Window::Incremental { end, now: now_micros() },
+    };
+    let disable_event_timestamp = disable_event_timestamp.then(now_micros);
+    MaterializeRequest { views: Some(views), window, disable_event_timestamp }
+}
 
-    /// Materializes views; `start` is None for an incremental run. Times are microseconds
-    /// since the epoch.
-    fn materialize(
-        &self,
-        py: Python<'_>,
-        feature_views: Vec<String>,
-        start: Option<i64>,
-        end: i64,
-        disable_event_timestamp: bool,
-        progress: Py<PyAny>,
-    ) -> PyResult<Vec<ViewReport>> {
-        let window = match start {
-            Some(start) => Window::Full { start, end },
-            None => Window::Incremental { end, now: now_micros() },
-        };
-        let request = MaterializeRequest {
-            views: Some(feature_views),
-            window,
-            disable_event_timestamp: disable_event_timestamp.then(now_micros),
-        };
-        let watcher = Watcher { progress, raised: Mutex::default() };
-
-        let report = py.detach(|| {
-            let online = self.online()?;
-            let call = Call { deadline: None, interrupt: &watcher };
-            materialize::materialize(
-                &request,
-                &self.registry,
-                online.as_ref(),
-                &self.config,
-                &watcher,
-                &call,
-            )
-        })?;
-
-        Ok(report.views.into_iter().map(|report| ViewReport { report }).collect())
-    }
+/// Runs `request` on `store`, telling `progress`.
+pub fn run(
+    store: &Store,
+    request: &MaterializeRequest,
+    progress: Py<PyAny>,
+) -> Result<Vec<ViewReport>> {
+    let watcher = Watcher { progress, raised: Mutex::default() };
+    let online = store.online()?;
+    let call = Call { deadline: None, interrupt: &watcher };
+    let report = materialize::materialize(
+        request,
+        &store.registry,
+        online.as_ref(),
+        &store.config,
+        &watcher,
+        &call,
+    )?;
+    Ok(report.views.into_iter().map(|report| ViewReport { report }).collect())
 }

@@ -1,7 +1,7 @@
 //! The native half of `feastrs.FeatureStore`: configuration, registry, online store and plans
 //! of one repository.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +12,7 @@ use pyo3::types::PyDict;
 use crate::config::{self, OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyVersion;
+use crate::materialize::divide;
 use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{self, FeatureSet, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
@@ -19,6 +20,7 @@ use crate::registry::cache::RegistryCache;
 use crate::store::{self, OnlineStore};
 
 use super::entities::to_entities;
+use super::materialize::{self, ViewReport};
 use super::online::OnlineResult;
 use super::registry;
 use super::signals::interruptible;
@@ -290,5 +292,33 @@ impl Store {
         })?;
 
         Ok(OnlineResult::new(answer))
+    }
+    /// The views that a materialization is about: those that the core writes, and those that
+    /// only Feast can do, each with the reason.
+    fn materialization_plan(
+        &self,
+        py: Python<'_>,
+        feature_views: Option<Vec<String>>,
+    ) -> PyResult<(Vec<String>, BTreeMap<String, String>)> {
+        let catalog = self.catalog(py, false)?;
+        Ok(divide(&catalog, &self.config, feature_views.as_deref())?)
+    }
+
+    /// Materializes views; `start` is None for an incremental run. Times are microseconds
+    /// since the epoch.
+    fn materialize(
+        &self,
+        py: Python<'_>,
+        feature_views: Vec<String>,
+        start: Option<i64>,
+        end: i64,
+        disable_event_timestamp: bool,
+        progress: Py<PyAny>,
+    ) -> PyResult<Vec<ViewReport>> {
+        let request = materialize::request(feature_views, start, end, disable_event_timestamp);
+
+        let reports = py.detach(|| materialize::run(self, &request, progress))?;
+
+        Ok(reports)
     }
 }
