@@ -128,7 +128,10 @@ class FeatureStore:
             allow_cache: take the registry as last read; otherwise it is read again.
             tags: only those that carry all of these.
         """
-        return _with_tags([Project(name) for name in self._native.list_projects(allow_cache)], tags)
+        return _with_tags(self._projects(allow_cache), tags)
+
+    def _projects(self, allow_cache: bool) -> list[Project]:
+        return [Project(**values) for values in self._native.list_projects(allow_cache)]
 
     def list_entities(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
@@ -195,11 +198,10 @@ class FeatureStore:
             feastrs.errors.ProjectObjectNotFoundException: there is none.
         """
         name = name or self.project
-        if name not in self._native.list_projects(False):
-            raise errors.exception_class("ProjectNotFound")(
-                f"project '{name}' is not in the registry"
-            )
-        return Project(name)
+        for project in self._projects(allow_cache=False):
+            if project.name == name:
+                return project
+        raise errors.exception_class("ProjectNotFound")(f"project '{name}' is not in the registry")
 
     def get_entity(self, name: str, allow_registry_cache: bool = False) -> Entity:
         """The entity of that name.

@@ -70,6 +70,8 @@ class Project:
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     owner: str = ""
+    created_timestamp: datetime | None = None
+    last_updated_timestamp: datetime | None = None
 
 
 @dataclass(frozen=True)

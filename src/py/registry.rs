@@ -6,7 +6,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDelta, PyDict, PyList};
 
-use crate::registry::catalog::{OnDemandSource, Tags};
+use crate::registry::catalog::{OnDemandSource, Project, Tags};
 use crate::registry::{
     DataSource, Entity, FeatureService, FeatureView, Field, Projection, SourceKind, ViewKind,
 };
@@ -30,6 +30,15 @@ fn value_type_names() -> Vec<(&'static str, u8)> {
             other => (other.name(), other as u8),
         })
         .collect()
+}
+
+/// The keywords of `feastrs.objects.Project`.
+pub fn project<'py>(py: Python<'py>, project: &Project) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &project.name)?;
+    describe(&dict, &project.description, &project.tags, &project.owner)?;
+    date(&dict, project.created_timestamp, project.last_updated_timestamp)?;
+    Ok(dict)
 }
 
 /// The keywords of `feastrs.objects.Entity`.

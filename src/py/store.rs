@@ -184,9 +184,9 @@ impl Store {
         Ok(())
     }
 
-    /// Names of the projects of the registry.
-    fn list_projects(&self, py: Python<'_>, allow_cache: bool) -> PyResult<Vec<String>> {
-        Ok(self.catalog(py, allow_cache)?.projects.clone())
+    /// The projects of the registry, as keywords of `feastrs.objects.Project`.
+    fn list_projects<'py>(&self, py: Python<'py>, allow_cache: bool) -> PyResult<Dicts<'py>> {
+        self.catalog(py, allow_cache)?.projects.iter().map(|one| registry::project(py, one)).collect()
     }
 
     /// The project's entities, as keywords of `feastrs.objects.Entity`.
