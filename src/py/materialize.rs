@@ -91,7 +91,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn tell(&self, call: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>>) {
+    fn tell(&self, call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>) {
         Python::attach(|py| {
             if let Err(error) = call(self.progress.bind(py)) {
                 *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::{Array, ArrayRef, Int64Array, StructArray};
+use arrow_schema::{DataType, Field, Fields};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyList};
-use pyo3_arrow::PyTable;
+use pyo3_arrow::ffi::{ArrayIterator, to_stream_pycapsule};
 
 use crate::error::{Error, ErrorKind};
 use crate::online::matrix::to_matrix;
@@ -31,7 +31,7 @@ impl OnlineResult {
         OnlineResult { answer }
     }
 
-    fn record_batch(&self, include_event_timestamps: bool) -> crate::Result<RecordBatch> {
+    fn struct_array(&self, include_event_timestamps: bool) -> crate::Result<StructArray> {
         let mut fields: Vec<Field> = Vec::new();
         let mut arrays: Vec<ArrayRef> = Vec::new();
         for vector in &self.answer.vectors {
@@ -43,7 +43,7 @@ impl OnlineResult {
                 arrays.push(Arc::new(Int64Array::from_iter_values(seconds(vector))));
             }
         }
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|error| {
+        StructArray::try_new(Fields::from(fields), arrays, None).map_err(|error| {
             Error::new(ErrorKind::Internal, "columns of an answer differ in length")
                 .with_source(error)
         })
@@ -127,9 +127,11 @@ impl OnlineResult {
         requested_schema: Option<Bound<'py, PyCapsule>>,
         include_event_timestamps: bool,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        let batch = py.detach(|| self.record_batch(include_event_timestamps))?;
-        let schema = batch.schema();
-        Ok(PyTable::to_stream_pycapsule(py, vec![batch], schema, requested_schema)?)
+        let rows = py.detach(|| self.struct_array(include_event_timestamps))?;
+        let field = Arc::new(Field::new("", rows.data_type().clone(), false));
+        let rows: ArrayRef = Arc::new(rows);
+        let stream = Box::new(ArrayIterator::new([Ok(rows)].into_iter(), field));
+        Ok(to_stream_pycapsule(py, stream, requested_schema)?)
     }
 }
 
