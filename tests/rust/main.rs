@@ -10,6 +10,7 @@
 mod golden;
 mod layers;
 mod materialize;
+mod online;
 mod redis;
 mod redis_rows;
 mod redis_server;
