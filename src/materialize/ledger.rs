@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::call::Call;
 use crate::error::Result;
+use crate::registry::cache::RegistryCache;
 use crate::registry::{Catalog, FeatureView, ViewState};
 
 /// The registry, as far as a materialization has to do with it.
@@ -15,4 +16,18 @@ pub trait Ledger {
     /// Records that the view is materialized from `start` to `end` (microseconds since the
     /// epoch) and is available online.
     fn record(&self, view: &FeatureView, start: i64, end: i64, call: &Call<'_>) -> Result<()>;
+}
+
+impl Ledger for RegistryCache {
+    fn catalog(&self) -> Result<Arc<Catalog>> {
+        self.refresh()
+    }
+
+    fn set_state(&self, view: &FeatureView, state: ViewState, call: &Call<'_>) -> Result<()> {
+        RegistryCache::set_state(self, *call, &view.name, state).map(drop)
+    }
+
+    fn record(&self, view: &FeatureView, start: i64, end: i64, call: &Call<'_>) -> Result<()> {
+        self.apply_materialization(*call, &view.name, start, end).map(drop)
+    }
 }

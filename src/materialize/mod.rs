@@ -23,4 +23,4 @@ pub use request::{
     MaterializeReport, MaterializeRequest, NoProgress, Progress, ViewReport, Window,
 };
 pub use run::materialize;
-pub use select::{native_obstacle, repo_obstacle, select_views};
+pub use select::{divide, native_obstacle, repo_obstacle, select_views};

@@ -13,8 +13,11 @@ const FIRST_RUN_WITHOUT_TTL: i64 = 52 * 7 * 86_400_000_000;
 pub struct MaterializeRequest {
     /// Names of the views; `None`: all that are online and enabled.
     pub views: Option<Vec<String>>,
-    /// Which rows.
+    /// Which rows, and the interval to record.
     pub window: Window,
+    /// Feast's `disable_event_timestamp`: takes every row from 1970 until this moment
+    /// (microseconds since the epoch), whatever the window. `None`: the window's rows.
+    pub every_row_until: Option<i64>,
 }
 
 /// The rows that count, by event timestamp; microseconds since the epoch, both ends inclusive.

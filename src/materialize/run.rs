@@ -51,7 +51,8 @@ pub fn materialize(
     }
     let mut report = MaterializeReport::default();
     for (view, window) in jobs {
-        let job = ViewJob { view, window, store, config, progress, call };
+        let rows = request.every_row_until.map_or(window, |end| TimeWindow { start: 0, end });
+        let job = ViewJob { view, window, rows, store, config, progress, call };
         let done =
             job.run(ledger).map_err(|error| error.context(format_args!("view '{}'", view.name)))?;
         progress.view_finished(&done);
@@ -63,7 +64,10 @@ pub fn materialize(
 /// One view of a materialization.
 struct ViewJob<'a> {
     view: &'a FeatureView,
+    // The interval that is recorded.
     window: TimeWindow,
+    // The rows that count.
+    rows: TimeWindow,
     store: &'a dyn OnlineStore,
     config: &'a RepoConfig,
     progress: &'a dyn Progress,
@@ -73,7 +77,7 @@ struct ViewJob<'a> {
 impl ViewJob<'_> {
     fn run(&self, ledger: &dyn Ledger) -> Result<ViewReport> {
         let began = Instant::now();
-        let plan = ViewPlan::new(self.view, self.window, self.config)?;
+        let plan = ViewPlan::new(self.view, self.rows, self.config)?;
         let state_before = self.begin(ledger)?;
         let written = self.write(&plan).and_then(|report| {
             ledger.record(self.view, self.window.start, self.window.end, self.call)?;

@@ -2,6 +2,8 @@
 //! (`feast/feature_store.py::_get_feature_views_to_materialize`), and which of those the
 //! native path can't do rightly.
 
+use std::collections::BTreeMap;
+
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Catalog, FeatureView, SourceKind, ViewKind};
@@ -95,6 +97,26 @@ pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
         "file" | "dask" | "duckdb" => None,
         other => Some(format!("the offline store '{other}' is Feast's")),
     }
+}
+
+/// The chosen views, divided: names of those that the core materializes, and those that only
+/// Feast can, each with the reason.
+pub fn divide(
+    catalog: &Catalog,
+    config: &RepoConfig,
+    names: Option<&[String]>,
+) -> Result<(Vec<String>, BTreeMap<String, String>)> {
+    let of_repo = repo_obstacle(config);
+    let (mut native, mut feasts) = (Vec::new(), BTreeMap::new());
+    for view in select_views(catalog, names)? {
+        match of_repo.clone().or_else(|| native_obstacle(view, catalog)) {
+            None => native.push(view.name.clone()),
+            Some(reason) => {
+                feasts.insert(view.name.clone(), reason);
+            }
+        }
+    }
+    Ok((native, feasts))
 }
 
 /// [`ErrorKind::NeedsFeast`] that names every view of `views` with an obstacle, and each

@@ -44,10 +44,7 @@ fn registry<'py>(py: Python<'py>, config: &RepoConfig) -> PyResult<Bound<'py, Py
     Ok(section)
 }
 
-fn online_store<'py>(
-    py: Python<'py>,
-    config: &RepoConfig,
-) -> PyResult<Option<Bound<'py, PyDict>>> {
+fn online_store<'py>(py: Python<'py>, config: &RepoConfig) -> PyResult<Option<Bound<'py, PyDict>>> {
     let section = match &config.online_store {
         OnlineStoreConfig::Disabled => return Ok(None),
         OnlineStoreConfig::Other(name) => return with_type(py, name).map(Some),
@@ -60,7 +57,8 @@ fn online_store<'py>(
         OnlineStoreConfig::Redis(redis) => redis_section(py, redis)?,
     };
     let serving = config.serving;
-    section.set_item("online_statuses", if serving.feast_statuses { "feast" } else { "feastrs" })?;
+    section
+        .set_item("online_statuses", if serving.feast_statuses { "feast" } else { "feastrs" })?;
     section.set_item("enforce_online_ttl", serving.enforce_online_ttl)?;
     Ok(Some(section))
 }

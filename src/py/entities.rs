@@ -67,9 +67,7 @@ fn columns_of_rows<'py>(rows: &Bound<'py, PyList>) -> PyResult<(NamedValues<'py>
     Ok((columns, rows.len()))
 }
 
-fn columns_of_mapping<'py>(
-    entity_rows: &Bound<'py, PyAny>,
-) -> PyResult<(NamedValues<'py>, usize)> {
+fn columns_of_mapping<'py>(entity_rows: &Bound<'py, PyAny>) -> PyResult<(NamedValues<'py>, usize)> {
     let mapping = entity_rows.cast::<PyMapping>().map_err(|_| {
         PyTypeError::new_err(format!(
             "entity_rows is of type {}; give a list of dicts, or a dict of lists",

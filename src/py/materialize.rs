@@ -136,8 +136,8 @@ pub fn request(
         Some(start) => Window::Full { start, end },
         None => Window::Incremental { end, now: now_micros() },
     };
-    let disable_event_timestamp = disable_event_timestamp.then(now_micros);
-    MaterializeRequest { views: Some(views), window, disable_event_timestamp }
+    let every_row_until = disable_event_timestamp.then(now_micros);
+    MaterializeRequest { views: Some(views), window, every_row_until }
 }
 
 /// Runs `request` on `store`, telling `progress`.

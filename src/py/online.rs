@@ -80,7 +80,10 @@ impl OnlineResult {
         for vector in &self.answer.vectors {
             dict.set_item(&vector.name, column_to_list(py, &vector.column)?)?;
             if include_event_timestamps {
-                dict.set_item(timestamp_name(vector), PyList::new(py, seconds(vector).collect::<Vec<_>>())?)?;
+                dict.set_item(
+                    timestamp_name(vector),
+                    PyList::new(py, seconds(vector).collect::<Vec<_>>())?,
+                )?;
             }
         }
         Ok(dict)

@@ -106,11 +106,8 @@ pub fn feature_service<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("name", &service.name)?;
-    let projections = service
-        .projections
-        .iter()
-        .map(|one| projection(py, one))
-        .collect::<PyResult<Vec<_>>>()?;
+    let projections =
+        service.projections.iter().map(|one| projection(py, one)).collect::<PyResult<Vec<_>>>()?;
     dict.set_item("feature_view_projections", projections)?;
     dict.set_item("precompute_online", service.precompute_online)?;
     describe(&dict, &service.description, &service.tags, &service.owner)?;
@@ -189,7 +186,8 @@ fn delta<'py>(py: Python<'py>, micros: i64) -> PyResult<Bound<'py, PyAny>> {
     let (days, rest) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
     let days = i32::try_from(days).unwrap_or(i32::MAX);
     // Both remainders are below a day, far inside i32.
-    PyDelta::new(py, days, (rest / SECOND) as i32, (rest % SECOND) as i32, false)?.into_bound_py_any(py)
+    PyDelta::new(py, days, (rest / SECOND) as i32, (rest % SECOND) as i32, false)?
+        .into_bound_py_any(py)
 }
 
 fn source_kind(kind: SourceKind) -> &'static str {

@@ -143,7 +143,11 @@ impl Store {
     /// Opens the repository at `repo_path`, or the one that `fs_yaml_file` describes.
     #[staticmethod]
     #[pyo3(signature = (repo_path = None, fs_yaml_file = None))]
-    fn open(py: Python<'_>, repo_path: Option<PathBuf>, fs_yaml_file: Option<PathBuf>) -> PyResult<Self> {
+    fn open(
+        py: Python<'_>,
+        repo_path: Option<PathBuf>,
+        fs_yaml_file: Option<PathBuf>,
+    ) -> PyResult<Self> {
         let store = py.detach(|| {
             let (repo_path, yaml_file) =
                 config::locate(repo_path.as_deref(), fs_yaml_file.as_deref())?;
@@ -156,8 +160,7 @@ impl Store {
     #[staticmethod]
     #[pyo3(signature = (json, repo_path = None))]
     fn from_json(py: Python<'_>, json: &str, repo_path: Option<PathBuf>) -> PyResult<Self> {
-        let store = py
-            .detach(|| Store::new(RepoConfig::from_json(json, repo_path.as_deref())?))?;
+        let store = py.detach(|| Store::new(RepoConfig::from_json(json, repo_path.as_deref())?))?;
         Ok(store)
     }
 
@@ -186,12 +189,20 @@ impl Store {
 
     /// The projects of the registry, as keywords of `feastrs.objects.Project`.
     fn list_projects<'py>(&self, py: Python<'py>, allow_cache: bool) -> PyResult<Dicts<'py>> {
-        self.catalog(py, allow_cache)?.projects.iter().map(|one| registry::project(py, one)).collect()
+        self.catalog(py, allow_cache)?
+            .projects
+            .iter()
+            .map(|one| registry::project(py, one))
+            .collect()
     }
 
     /// The project's entities, as keywords of `feastrs.objects.Entity`.
     fn list_entities<'py>(&self, py: Python<'py>, allow_cache: bool) -> PyResult<Dicts<'py>> {
-        self.catalog(py, allow_cache)?.entities.iter().map(|one| registry::entity(py, one)).collect()
+        self.catalog(py, allow_cache)?
+            .entities
+            .iter()
+            .map(|one| registry::entity(py, one))
+            .collect()
     }
 
     /// The project's data sources, as keywords of `feastrs.objects.DataSource`.
@@ -213,7 +224,11 @@ impl Store {
     }
 
     /// The project's feature services.
-    fn list_feature_services<'py>(&self, py: Python<'py>, allow_cache: bool) -> PyResult<Dicts<'py>> {
+    fn list_feature_services<'py>(
+        &self,
+        py: Python<'py>,
+        allow_cache: bool,
+    ) -> PyResult<Dicts<'py>> {
         let catalog = self.catalog(py, allow_cache)?;
         catalog.services.iter().map(|one| registry::feature_service(py, one)).collect()
     }
@@ -251,7 +266,10 @@ impl Store {
         if !registry::is_of_kind(view, kind) {
             return Err(Error::new(
                 ErrorKind::FeatureViewNotFound,
-                format!("'{name}' is a feature view of another kind: {}", registry::view_kind(view.kind)),
+                format!(
+                    "'{name}' is a feature view of another kind: {}",
+                    registry::view_kind(view.kind)
+                ),
             )
             .into());
         }

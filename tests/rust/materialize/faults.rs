@@ -43,8 +43,11 @@ impl OnlineStore for BadStore {
 }
 
 fn run(repo: &Repo, store: &dyn OnlineStore, call: &Call<'_>) -> (Error, Vec<String>) {
-    let request =
-        MaterializeRequest { views: None, window: Window::Full { start: 0, end: 1_000_000 } };
+    let request = MaterializeRequest {
+        views: None,
+        window: Window::Full { start: 0, end: 1_000_000 },
+        every_row_until: None,
+    };
     let ledger = MemoryLedger { catalog: repo.catalog(), events: Mutex::default() };
     let error = materialize(&request, &ledger, store, &repo.config, &NoProgress, call).unwrap_err();
     (error, ledger.events.into_inner().unwrap())

@@ -160,7 +160,11 @@ impl Repo {
         progress: &dyn Progress,
         call: &Call<'_>,
     ) -> Result<MaterializeReport> {
-        let request = MaterializeRequest { views: None, window: Window::Full { start, end } };
+        let request = MaterializeRequest {
+            views: None,
+            window: Window::Full { start, end },
+            every_row_until: None,
+        };
         let ledger = MemoryLedger { catalog: self.catalog(), events: Mutex::default() };
         let report = materialize(&request, &ledger, &self.store, &self.config, progress, call);
         *self.events.lock().unwrap() = ledger.events.into_inner().unwrap();
