@@ -14,4 +14,5 @@ mod online;
 mod redis;
 mod redis_rows;
 mod redis_server;
+mod redis_tls;
 mod sqlite;

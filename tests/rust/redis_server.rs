@@ -29,9 +29,25 @@ impl RedisServer {
     /// The same with further arguments, and the password that they ask for.
     pub fn start_with(arguments: &[&str], password: Option<&str>) -> Self {
         let program = std::env::var("FEASTRS_TEST_REDIS").unwrap_or("redis-server".to_owned());
-        let folder = TempDir::new().expect("a folder for the server");
+        Self::launch(&program, free_port(), arguments, password)
+    }
+
+    /// The server on the `PATH`, speaking nothing but TLS with the key in `tests/rust/tls`.
+    /// Not the one that `FEASTRS_TEST_REDIS` names: not every build has TLS.
+    pub fn start_tls(arguments: &[&str]) -> Self {
         let port = free_port();
-        let child = Command::new(&program)
+        let (tls_port, folder) = (port.to_string(), tls_folder());
+        let [certificate, key, authority] =
+            ["server.pem", "server.key", "ca.pem"].map(|name| format!("{folder}/{name}"));
+        let mut all = vec!["--port", "0", "--tls-port", &tls_port, "--tls-cert-file", &certificate];
+        all.extend(["--tls-key-file", &key, "--tls-ca-cert-file", &authority]);
+        all.extend(arguments);
+        Self::launch("redis-server", port, &all, None)
+    }
+
+    fn launch(program: &str, port: u16, arguments: &[&str], password: Option<&str>) -> Self {
+        let folder = TempDir::new().expect("a folder for the server");
+        let child = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "no", "--dir"])
             .arg(folder.path())
@@ -109,6 +125,11 @@ pub fn config(connection_string: &str) -> RedisConfig {
         equal_timestamps_skip: false,
         read_command: ReadCommand::Auto,
     }
+}
+
+/// Where the keys and certificates of [`RedisServer::start_tls`] are.
+pub fn tls_folder() -> String {
+    format!("{}/tests/rust/tls", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A port on which nobody listens.

@@ -53,7 +53,7 @@ impl Connection {
             end: 0,
             parser: ReplyParser::default(),
             outstanding: 0,
-            doing: "AUTH",
+            doing: "the handshake",
             is_exclusive: false,
             is_reused: false,
             idle_since: Instant::now(),
@@ -250,7 +250,7 @@ impl Connection {
             ErrorKind::StoreTimeout,
             format!(
                 "Redis at {} did not answer {} within {:?}; it is overloaded or out of reach, or \
-                 socket_timeout in connection_string is too short",
+                 socket_timeout or ssl in connection_string is not what it should be",
                 self.node, self.doing, self.io_timeout
             ),
         ))
