@@ -162,7 +162,7 @@ fn key_encoder(join_keys: &[PlannedColumn], config: &RepoConfig) -> Result<KeyEn
 
 /// The view as stores know it. An error if two of its features would share a field.
 pub fn stored_view(view: &FeatureView, config: &RepoConfig) -> Result<StoredView> {
-    let name = online_name(view, config);
+    let name = view.stored_name(config.registry.enable_online_feature_view_versioning);
     let mut taken: HashMap<[u8; 4], &str> = HashMap::new();
     let mut features = Vec::with_capacity(view.features.len());
     for feature in &view.features {
@@ -181,14 +181,4 @@ pub fn stored_view(view: &FeatureView, config: &RepoConfig) -> Result<StoredView
     }
     let timestamp_field = format!("_ts:{name}").into_bytes();
     Ok(StoredView { name, features, timestamp_field })
-}
-
-/// `view_vN` for the versions after the first, where online views are versioned
-/// (`feast/infra/online_stores/helpers.py::compute_versioned_name`).
-fn online_name(view: &FeatureView, config: &RepoConfig) -> String {
-    let is_versioned = config.registry.enable_online_feature_view_versioning;
-    match view.current_version_number {
-        number if is_versioned && number > 0 => format!("{}_v{number}", view.name),
-        _ => view.name.clone(),
-    }
 }

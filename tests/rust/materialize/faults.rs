@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use feastrs::call::{Call, Interrupt};
 use feastrs::materialize::{
-    MaterializeRequest, NoProgress, Progress, ViewReport, Window, materialize, select_views,
+    MaterializeRequest, NoProgress, Progress, ViewReport, Window, divide, materialize, select_views,
 };
 use feastrs::registry::{FeatureService, Projection, SourceKind, ViewKind, ViewState};
 use feastrs::store::{OnlineStore, ReadGroup, RowSink, StoredView, WriteBatch, WriteReport};
@@ -149,6 +149,36 @@ fn views_beyond_the_native_path_are_refused_with_reasons() {
         assert!(error.to_string().contains(reason), "{error}");
         assert!(events.is_empty());
     }
+}
+
+#[test]
+fn views_are_divided_between_the_core_and_feast() {
+    let mut repo = Repo::new();
+    let (ours, obstacles) = divide(&repo.catalog(), &repo.config, None).unwrap();
+    assert_eq!((ours, obstacles.len()), (vec!["stats".to_owned()], 0));
+
+    repo.source().path = "gs://b/k".to_owned();
+    let (ours, obstacles) = divide(&repo.catalog(), &repo.config, None).unwrap();
+    assert!(ours.is_empty());
+    assert_eq!(obstacles["stats"], "has a source on 'gs', not on a local disk");
+}
+
+#[test]
+fn without_event_timestamps_every_row_until_now_is_taken() {
+    let repo = Repo::new();
+    repo.write_rows(&[(1, 0, 10), (2, 50, 20), (3, 60, 30)]);
+    let request = MaterializeRequest {
+        views: Some(vec!["stats".to_owned()]),
+        window: Window::Full { start: 49, end: 49 },
+        every_row_until: Some(50),
+    };
+    let ledger = MemoryLedger { catalog: repo.catalog(), events: Mutex::default() };
+    let call = Call::unlimited();
+
+    materialize(&request, &ledger, &repo.store, &repo.config, &NoProgress, &call).unwrap();
+
+    assert_eq!(repo.trips(0..9).keys().copied().collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(ledger.events.lock().unwrap()[1], "stats from 49 to 49");
 }
 
 #[test]
