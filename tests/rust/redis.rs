@@ -1,11 +1,12 @@
 //! The Redis store against a real server: what is written is read, the newest row wins
 //! whoever writes, and what goes wrong is a typed error in time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use feastrs::ErrorKind;
-use feastrs::call::Call;
+use feastrs::call::{Call, Interrupt};
 use feastrs::config::{ReadCommand, RedisConfig};
 use feastrs::store::redis::RedisStore;
 use feastrs::store::{OnlineStore, ReadGroup, WriteBatch, WriteReport};
@@ -327,4 +328,84 @@ fn a_full_server_says_so() {
 
     assert_eq!(error.kind(), ErrorKind::StoreRefused);
     assert!(error.to_string().contains("OOM"), "{error}");
+}
+
+#[test]
+fn a_key_that_others_keep_changing_is_written_all_the_same() {
+    let server = RedisServer::start();
+    let (store, view) = (store(&server.config()), view("v", 1));
+    let names: Vec<String> = (0..100).map(|index| format!("key-{index}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let is_done = AtomicBool::new(false);
+
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                server.call(&[b"HINCRBY", b"key-41proj", b"other", b"1"]);
+            }
+        });
+        for micros in 1..40 {
+            let report = write(&store, &view, &names, micros, b"x").unwrap();
+            assert_eq!(report, WriteReport { written: 100, older: 0 });
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
+
+    assert_eq!(read(&store, &[view], &names, 2).unwrap()[0], vec![some(39, &[b"x"]); 100]);
+}
+
+#[test]
+fn a_connection_lost_in_the_middle_loses_no_row() {
+    let server = RedisServer::start();
+    let view = view("v", 20);
+    let names: Vec<String> = (0..5000).map(|index| format!("key-{index}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+
+    for skip_dedup in [false, true] {
+        let store = store(&RedisConfig { skip_dedup, ..server.config() });
+        server.call(&[b"FLUSHALL"]);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for wanted in [500, 2500] {
+                    while server.call(&[b"DBSIZE"]).integer() < wanted {
+                        thread::yield_now();
+                    }
+                    server.call(&[b"CLIENT", b"KILL", b"TYPE", b"normal"]);
+                }
+            });
+            write(&store, &view, &names, 7, b"value").unwrap();
+        });
+        let rows = read(&store, std::slice::from_ref(&view), &names, 21).unwrap();
+        assert!(rows[0] == vec![some(7, &[&b"value"[..]; 20]); 5000], "skip_dedup {skip_dedup}");
+    }
+}
+
+#[test]
+fn whoever_waits_can_be_interrupted() {
+    struct After(Instant);
+    impl Interrupt for After {
+        fn check(&self) -> feastrs::Result<()> {
+            match Instant::now() < self.0 {
+                true => Ok(()),
+                false => Err(feastrs::Error::new(ErrorKind::Interrupted, "enough")),
+            }
+        }
+    }
+    let server = RedisServer::start();
+    let (store, views) = (store(&server.config()), [view("v", 1)]);
+    write(&store, &views[0], &["k"], 1, b"x").unwrap();
+    let keys = packed(["k"]);
+    let groups = [ReadGroup { keys: &keys, views: &views, expected_fields: 2 }];
+
+    server.pause(true);
+    let started = Instant::now();
+    let after = After(started + Duration::from_millis(150));
+    let call = Call { deadline: None, interrupt: &after };
+    let error = store.read(&groups, &mut Rows::default(), &call).unwrap_err();
+    let waited = started.elapsed();
+    server.pause(false);
+
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert!(waited < Duration::from_millis(600), "{waited:?}");
+    assert_eq!(read(&store, &views, &["k"], 2).unwrap()[0], [some(1, &[b"x"])]);
 }
