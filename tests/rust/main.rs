@@ -15,4 +15,5 @@ mod redis;
 mod redis_rows;
 mod redis_server;
 mod redis_tls;
+mod registry;
 mod sqlite;
