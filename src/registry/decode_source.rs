@@ -26,6 +26,8 @@ pub(super) fn data_source(source: &pb::DataSource) -> Result<DataSource> {
         Some(batch_source) => Some(Box::new(data_source(batch_source)?)),
         None => None,
     };
+    // Feast writes a push source's columns from its batch source, and reads them there only.
+    let own = if kind == SourceKind::Push { pb::DataSource::default() } else { source.clone() };
     Ok(DataSource {
         // An unnamed file source is called by its path.
         name: if source.name.is_empty() { file.uri.clone() } else { source.name.clone() },
@@ -33,10 +35,10 @@ pub(super) fn data_source(source: &pb::DataSource) -> Result<DataSource> {
         class_type: class_type(source, kind),
         path: file.uri,
         s3_endpoint_override: file.s3_endpoint_override,
-        timestamp_field: source.timestamp_field.clone(),
-        created_timestamp_column: source.created_timestamp_column.clone(),
-        date_partition_column: source.date_partition_column.clone(),
-        field_mapping: source.field_mapping.clone(),
+        timestamp_field: own.timestamp_field,
+        created_timestamp_column: own.created_timestamp_column,
+        date_partition_column: own.date_partition_column,
+        field_mapping: own.field_mapping,
         schema,
         batch_source,
         description: source.description.clone(),
