@@ -1,6 +1,7 @@
 //! Materialization from Parquet files into a store in memory: which rows win, which files
 //! count, and what happens when something fails. The real stores have tests of their own.
 
+mod example;
 mod faults;
 mod fixture;
 mod sources;
