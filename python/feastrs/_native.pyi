@@ -5,6 +5,15 @@ from typing import Any, final
 
 import numpy
 
+__all__ = [
+    "OnlineResult",
+    "Store",
+    "ViewReport",
+    "__version__",
+    "error_kinds",
+    "value_type_names",
+]
+
 __version__: str
 
 # -- error.rs

@@ -51,8 +51,11 @@ class ConfigSection:
 
 
 class RepoConfig(ConfigSection):
-    """The settings of one repository, with Feast's names: ``project``, ``registry``,
-    ``online_store``, ``offline_store``, ``entity_key_serialization_version``, ``repo_path``."""
+    """The settings of one repository, with Feast's names.
+
+    ``project``, ``registry``, ``online_store``, ``offline_store``,
+    ``entity_key_serialization_version``, ``repo_path``.
+    """
 
 
 def config_json(config: Any) -> tuple[str, Path | None]:

@@ -20,7 +20,12 @@ class FeastrsError(Exception):
     """Base of everything that feastrs raises on its own."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message)
+        # Not super(): where Feast's class is a base too, its __init__ would word it again.
+        Exception.__init__(self, message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A class that is Feast's too is made at run time: pickle finds ours by its name.
+        return _again, (type(self).__name__, str(self))
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -179,7 +184,10 @@ def exception_class(kind: str) -> type[FeastrsError]:
     Returns:
         Ours; or, where feast is loaded and has a class of that name, one that is both.
     """
-    ours = _CLASSES.get(kind, InternalError)
+    return _with_feast(_CLASSES.get(kind, InternalError))
+
+
+def _with_feast(ours: type[FeastrsError]) -> type[FeastrsError]:
     if ours in _both:
         return _both[ours]
     for module in _FEAST_MODULES:
@@ -188,3 +196,10 @@ def exception_class(kind: str) -> type[FeastrsError]:
             both = type(ours.__name__, (ours, feasts), {"__module__": __name__})
             return _both.setdefault(ours, both)
     return ours
+
+
+def _again(name: str, message: str) -> FeastrsError:
+    ours = globals().get(name)
+    if not (isinstance(ours, type) and issubclass(ours, FeastrsError)):
+        ours = FeastrsError
+    return _with_feast(ours)(message)

@@ -229,7 +229,9 @@ class FeatureStore:
         Raises:
             feastrs.errors.FeatureViewNotFoundException: there is none.
         """
-        return objects.feature_view(self._native.get_feature_view(name, "batch", allow_registry_cache))
+        return objects.feature_view(
+            self._native.get_feature_view(name, "batch", allow_registry_cache)
+        )
 
     def get_stream_feature_view(self, name: str, allow_registry_cache: bool = False) -> FeatureView:
         """The stream feature view of that name. Arguments as in :meth:`get_entity`.
@@ -237,7 +239,9 @@ class FeatureStore:
         Raises:
             feastrs.errors.FeatureViewNotFoundException: there is none.
         """
-        return objects.feature_view(self._native.get_feature_view(name, "stream", allow_registry_cache))
+        return objects.feature_view(
+            self._native.get_feature_view(name, "stream", allow_registry_cache)
+        )
 
     def get_on_demand_feature_view(self, name: str) -> FeatureView:
         """The on-demand feature view of that name.

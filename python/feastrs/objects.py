@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from feastrs._native import value_type_names
 
@@ -22,7 +22,7 @@ class _ByName(enum.Enum):
 
 
 # `feast.ValueType`: each member is equal to Feast's of the same name.
-ValueType = _ByName("ValueType", value_type_names(), module=__name__)  # type: ignore[call-overload]
+ValueType: Any = cast(Any, _ByName)("ValueType", value_type_names(), module=__name__)
 
 
 class FeastType(str):
@@ -278,11 +278,16 @@ def feature_view(values: dict[str, Any]) -> FeatureView:
     values["batch_source"] = _maybe_source(values["batch_source"])
     values["stream_source"] = _maybe_source(values["stream_source"])
     if cls is OnDemandFeatureView:
-        projections, requests = values["source_feature_view_projections"], values["source_request_sources"]
+        projections, requests = (
+            values["source_feature_view_projections"],
+            values["source_request_sources"],
+        )
         values["source_feature_view_projections"] = {
             name: projection(one) for name, one in projections.items()
         }
-        values["source_request_sources"] = {name: data_source(one) for name, one in requests.items()}
+        values["source_request_sources"] = {
+            name: data_source(one) for name, one in requests.items()
+        }
     return cls(**values)
 
 

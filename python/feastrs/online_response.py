@@ -23,7 +23,7 @@ class OnlineResponse:
 
     Example:
         >>> response = store.get_online_features(
-        ...     features=["driver_hourly_stats:conv_rate"],
+        ...     features=["driver_stats:conv_rate"],
         ...     entity_rows=[{"driver_id": 1001}],
         ... )
         >>> list(response.to_dict())
@@ -77,7 +77,9 @@ class OnlineResponse:
             return stream
         return pyarrow.table(stream)
 
-    def to_numpy(self, dtype: Any = "float64", missing: float = math.nan) -> numpy.ndarray[Any, Any]:
+    def to_numpy(
+        self, dtype: Any = "float64", missing: float = math.nan
+    ) -> numpy.ndarray[Any, Any]:
         """The features, without the join keys, as a matrix.
 
         Integers, floats, booleans (0 and 1) and timestamps (seconds since the epoch) fit.

@@ -173,17 +173,18 @@ def key_cases() -> list[dict[str, Any]]:
             join_keys=[name for name, _, _ in parts],
             entity_values=[Value(**{f"{kind.lower()}_val": value}) for _, kind, value in parts],
         )
-        for version in (2, 3):
-            found.append(
-                {
-                    "version": version,
-                    "join_keys": [
-                        [name, kind, value.hex() if kind == "BYTES" else str(value)]
-                        for name, kind, value in parts
-                    ],
-                    "hex": serialize_entity_key(key, version).hex(),
-                }
-            )
+        join_keys = [
+            [name, kind, value.hex() if kind == "BYTES" else str(value)]
+            for name, kind, value in parts
+        ]
+        found += [
+            {
+                "version": version,
+                "join_keys": join_keys,
+                "hex": serialize_entity_key(key, version).hex(),
+            }
+            for version in (2, 3)
+        ]
     return found
 
 

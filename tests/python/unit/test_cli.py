@@ -88,7 +88,7 @@ def test_chdir_and_yaml_file(repo: Repo) -> None:
     assert cli("entities", "list", cwd=repo.folder).returncode == 0
     assert cli("--chdir", str(repo.folder), "entities", "list").returncode == 0
     yaml_file = str(repo.folder / "feature_store.yaml")
-    assert cli("-f", yaml_file, "entities", "list").returncode == 0
+    assert cli("-f", yaml_file, "entities", "list", cwd=repo.folder).returncode == 0
 
 
 def test_get_online_features(repo: Repo) -> None:
