@@ -6,11 +6,14 @@
 //! - `keys`: lists of entity-key values to columns.
 //! - `infer`: the type of values that are not declared.
 //! - `from_python`: any Python object as a value of a declared type.
+//! - `codec`: the codecs one by one, for Python.
 
+mod codec;
 mod from_python;
 mod infer;
 mod keys;
 mod to_python;
 
+pub use codec::register;
 pub use keys::list_to_column;
 pub use to_python::column_to_list;
