@@ -21,6 +21,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(module)?;
     registry::register(module)?;
+    value::register(module)?;
     module.add_class::<store::Store>()?;
     module.add_class::<online::OnlineResult>()?;
     module.add_class::<materialize::ViewReport>()?;

@@ -11,11 +11,14 @@ Run from the repository's root, with an interpreter that has Feast:
   becomes when Feast materializes the column with a value type.
 
 Bytes are hexadecimal. Protobuf writes the entries of maps, and Python the elements of sets, in
-any order: readers compare those sorted.
+any order: readers compare those sorted. Here the hash seed is fixed, so that files change only
+where Feast does.
 """
 
 import json
+import os
 import pathlib
+import sys
 import warnings
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -109,7 +112,7 @@ NESTED: list[list[Any]] = [
 def encode(value_type: str, values: list[Any]) -> list[bytes]:
     """Each value, serialized as Feast does for a feature of that type."""
     protos = python_values_to_proto_values(values, ValueType[value_type])
-    return [proto.SerializeToString() for proto in protos]
+    return [proto.SerializeToString(deterministic=True) for proto in protos]
 
 
 def case(value_type: str, name: str, data: bytes) -> dict[str, str]:
@@ -349,4 +352,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
     main()

@@ -35,10 +35,7 @@ fn decode_values<'py>(
 
 /// A Python object as a serialized `feast.types.Value` of a value type; empty for null.
 #[pyfunction]
-fn encode_value<'py>(
-    value_type: &str,
-    value: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyBytes>> {
+fn encode_value<'py>(value_type: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = python_to_wire(value, named(value_type)?)?;
     Ok(PyBytes::new(value.py(), &bytes))
 }
