@@ -137,7 +137,9 @@ class FeatureStore:
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[Entity]:
         """The entities of the project. Arguments as in :meth:`list_projects`."""
-        return _with_tags(map(objects.entity, self._native.list_entities(allow_cache)), tags)
+        entities = map(objects.entity, self._native.list_entities(allow_cache))
+        shown = (one for one in entities if one.name != objects.DUMMY_ENTITY_NAME)
+        return _with_tags(shown, tags)
 
     def list_data_sources(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None

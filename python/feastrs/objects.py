@@ -12,6 +12,9 @@ from typing import Any, ClassVar, cast
 
 from feastrs._native import value_type_names
 
+DUMMY_ENTITY_NAME = "__dummy"
+"""Feast's name for the entity of a view without entities."""
+
 
 class _ByName(enum.Enum):
     def __eq__(self, other: object) -> bool:
@@ -190,8 +193,8 @@ class FeatureView:
 
     @property
     def source(self) -> DataSource | None:
-        """The stream source where there is one, else the batch source."""
-        return self.stream_source or self.batch_source
+        """What the view was defined on; of a push source, what it batches to, as in Feast."""
+        return self.batch_source
 
     @property
     def projection(self) -> FeatureViewProjection:
@@ -208,6 +211,11 @@ class StreamFeatureView(FeatureView):
     """A view with a stream source."""
 
     kind = "stream"
+
+    @property
+    def source(self) -> DataSource | None:
+        """The stream source."""
+        return self.stream_source
 
 
 class LabelView(FeatureView):
@@ -257,7 +265,7 @@ _VIEWS: dict[str, type[FeatureView]] = {
 
 def entity(values: dict[str, Any]) -> Entity:
     """An entity from what the core gives."""
-    return Entity(**{**values, "value_type": ValueType(values["value_type"])})
+    return Entity(**{**_naive_dates(values), "value_type": ValueType(values["value_type"])})
 
 
 def data_source(values: dict[str, Any]) -> DataSource:
@@ -271,8 +279,11 @@ def data_source(values: dict[str, Any]) -> DataSource:
 
 def feature_view(values: dict[str, Any]) -> FeatureView:
     """A view of any kind from what the core gives."""
-    values = dict(values)
+    values = _naive_dates(values)
     cls = _VIEWS[values.pop("kind")]
+    # Feast hides the entity that it gives to views without one.
+    if DUMMY_ENTITY_NAME in values["entities"]:
+        values["entities"], values["entity_columns"] = [], []
     values["features"] = _fields(values["features"])
     values["entity_columns"] = _fields(values["entity_columns"])
     values["batch_source"] = _maybe_source(values["batch_source"])
@@ -299,7 +310,14 @@ def projection(values: dict[str, Any]) -> FeatureViewProjection:
 def feature_service(values: dict[str, Any]) -> FeatureService:
     """A feature service from what the core gives."""
     projections = [projection(one) for one in values["feature_view_projections"]]
-    return FeatureService(**{**values, "feature_view_projections": projections})
+    return FeatureService(**{**_naive_dates(values), "feature_view_projections": projections})
+
+
+def _naive_dates(values: dict[str, Any]) -> dict[str, Any]:
+    """A copy whose own dates are naive UTC, as Feast has them everywhere but in sources."""
+    dates = ("created_timestamp", "last_updated_timestamp")
+    naive = {name: values[name].replace(tzinfo=None) for name in dates if values.get(name)}
+    return {**values, **naive}
 
 
 def _fields(values: list[dict[str, Any]]) -> list[Field]:
