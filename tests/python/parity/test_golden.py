@@ -39,7 +39,14 @@ def repr_of(value: Any) -> str:
     return repr(value) if not isinstance(value, (dict, set)) else ""
 
 
-@pytest.mark.parametrize("case", golden("values.json"), ids=lambda case: case["name"])
+def written_by_feast(case: dict[str, str]) -> bool:
+    """Not the explicit null, which Feast never writes, and would read as 0."""
+    return case["name"] != "null_val"
+
+
+@pytest.mark.parametrize(
+    "case", list(filter(written_by_feast, golden("values.json"))), ids=lambda case: case["name"]
+)
 def test_values_are_decoded_as_feast_does(case: dict[str, str]) -> None:
     data = bytes.fromhex(case["hex"])
     expected = feast_value_type_to_python_type(message(data), ValueType[case["type"]])
@@ -50,13 +57,15 @@ def test_values_are_decoded_as_feast_does(case: dict[str, str]) -> None:
 
 
 def plain(case: dict[str, str]) -> bool:
-    """Whether a Python object tells all: JSON is normalized, widths within maps are lost."""
+    """Whether a Python object tells all: JSON is normalized, widths within maps are lost, and a
+    time without a zone comes back with one."""
     shapeless = any(word in case["type"] for word in ("JSON", "MAP", "STRUCT"))
-    return not shapeless and case["name"] not in ("another type", "null_val", "NaT", "NaN")
+    special = ("another type", "null_val", "NaT", "NaN", "zoned_timestamp-3")
+    return not shapeless and case["name"] not in special
 
 
 @pytest.mark.parametrize(
-    "case", filter(plain, golden("values.json")), ids=lambda case: case["name"]
+    "case", list(filter(plain, golden("values.json"))), ids=lambda case: case["name"]
 )
 def test_python_objects_are_stored_as_they_came(case: dict[str, str]) -> None:
     (value,) = _native.decode_values(case["type"], [bytes.fromhex(case["hex"])])
