@@ -262,8 +262,11 @@ fn sorted((tag, content, whole): &(u64, Option<&[u8]>, &[u8])) -> Vec<u8> {
     sorted
 }
 
-/// Tag, content (of strings and messages) and all bytes of each field; `None`: no message.
-fn split(mut message: &[u8]) -> Option<Vec<(u64, Option<&[u8]>, &[u8])>> {
+/// Tag, content (of strings and messages) and all bytes of a field.
+type WireField<'a> = (u64, Option<&'a [u8]>, &'a [u8]);
+
+/// The fields of a message; `None`: it is none.
+fn split(mut message: &[u8]) -> Option<Vec<WireField<'_>>> {
     let mut fields = Vec::new();
     while !message.is_empty() {
         let (tag, after) = varint(message)?;
