@@ -10,7 +10,11 @@ __all__ = [
     "Store",
     "ViewReport",
     "__version__",
+    "decode_values",
+    "encode_entity_keys",
+    "encode_value",
     "error_kinds",
+    "field_name",
     "value_type_names",
 ]
 
