@@ -30,6 +30,10 @@ class FeastrsError(Exception):
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
+    def __repr__(self) -> str:
+        # Here, for Feast's may look for what its __init__ would have set.
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class FeastConfigError(FeastrsError, ValueError):
     """`feature_store.yaml` is missing, unreadable, or says something unsupported."""

@@ -278,7 +278,7 @@ def mended_values(name: str) -> list[Value]:
             none,
         ],
         "scalar_map": [
-            Value(scalar_map_val=ScalarMap(val=[_entry(1, "y"), _entry(2, "x")])),
+            Value(scalar_map_val=ScalarMap(val=[_entry(2, "x"), _entry(1, "y")])),
             Value(scalar_map_val=ScalarMap()),
             none,
         ],
@@ -370,5 +370,4 @@ PROTO_ONLY: dict[str, tuple[FeastType, list[Value]]] = {
         Bytes,
         [Value(bytes_list_val=BytesList(val=[b"a"])), Value(bytes_val=b"b")],
     ),
-    "null": (Int64, [Value(null_val=0), Value(int64_val=1)]),  # type: ignore[arg-type]
 }
