@@ -15,7 +15,7 @@ from testbed.plain import MATERIALIZE, wide
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Repo
 
-DRIVERS = 60_000
+DRIVERS = 30_000
 
 
 def kill_midway(repo: Repo, count_entities: Callable[[], int]) -> int:
@@ -56,7 +56,7 @@ def test_redis(any_redis: RedisServer, tmp_path: Path) -> None:
 
 
 def test_sqlite(tmp_path: Path) -> None:
-    drivers = DRIVERS // 3
+    drivers = DRIVERS // 2
     applied = wide(tmp_path, drivers)
     undisturbed, killed = applied.twins(tmp_path / "twins")
     undisturbed.ours().materialize(EARLY, LATE)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureView, Field, ValueType
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, FeastType, Float64, Int64, Map, Set, String, Uuid
 
@@ -413,6 +414,21 @@ def test_sqlite_times_do_not_depend_on_the_machines_zone(demo: Applied, tmp_path
     materialize_elsewhere(tokyo, TZ="Asia/Tokyo")
 
     assert dump_sqlite(utc.sqlite_path) == dump_sqlite(tokyo.sqlite_path)
+
+
+def test_null_val_is_null(either_store: RedisServer | None, tmp_path: Path) -> None:
+    """A value whose case is `null_val`; stock Feast gives the number of the enum, 0."""
+    repo = one_feature(tmp_path, Int64, pa.array([5])).open(tmp_path / "repo", either_store)
+    store = repo.stock()
+    key = EntityKey(join_keys=["driver_id"], entity_values=[Value(int64_val=0)])
+    store._get_provider().online_write_batch(  # type: ignore[attr-defined]
+        store.config, store.get_feature_view("v"), [(key, {"x": Value(null_val=0)}, AT, None)], None
+    )
+
+    response = repo.ours().get_online_features(["v:x"], [{"driver_id": 0}])
+
+    assert response.to_dict()["x"] == [None]
+    assert response.statuses()["x"] == ["NULL_VALUE"]
 
 
 def test_a_column_of_times_may_be_numbers(either_store: RedisServer | None, tmp_path: Path) -> None:

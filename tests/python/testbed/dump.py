@@ -96,15 +96,21 @@ class RedisHash:
 def dump_redis(client: redis.Redis) -> dict[bytes, RedisHash]:
     """Every key of the client's database."""
     hashes: dict[bytes, RedisHash] = {}
-    for key in client.scan_iter(count=1000):
-        assert client.type(key) == b"hash", f"{key!r} is a {client.type(key)!r}"
-        stored = client.hgetall(key)
-        fields = {
-            field: data if field.startswith(b"_ts:") else canonical(data)
-            for field, data in stored.items()
-        }
-        hashes[key] = RedisHash(dict(sorted(fields.items())), client.ttl(key))
-    return dict(sorted(hashes.items()))
+    keys = sorted(client.scan_iter(count=1000))
+    for first in range(0, len(keys), 1000):
+        some = keys[first : first + 1000]
+        with client.pipeline(transaction=False) as pipe:
+            for key in some:
+                pipe.hgetall(key)
+                pipe.ttl(key)
+            replies = pipe.execute()
+        for key, stored, ttl in zip(some, replies[::2], replies[1::2], strict=True):
+            fields = {
+                field: data if field.startswith(b"_ts:") else canonical(data)
+                for field, data in stored.items()
+            }
+            hashes[key] = RedisHash(dict(sorted(fields.items())), ttl)
+    return hashes
 
 
 def assert_same_redis(ours: redis.Redis, stock: redis.Redis) -> dict[bytes, RedisHash]:
