@@ -16,7 +16,7 @@ import pytest
 from feast import Entity, FeatureView, Field, ValueType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.types import Array, FeastType, Float64, Int64, Map, Set, String, Uuid
+from feast.types import Array, Bytes, FeastType, Float64, Int64, Map, Set, String, Uuid
 
 from testbed.demo import DRIVERS, NATIVE_VIEWS, NOON, make_demo
 from testbed.doors import difference
@@ -414,6 +414,26 @@ def test_sqlite_times_do_not_depend_on_the_machines_zone(demo: Applied, tmp_path
     materialize_elsewhere(tokyo, TZ="Asia/Tokyo")
 
     assert dump_sqlite(utc.sqlite_path) == dump_sqlite(tokyo.sqlite_path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "column"),
+    [
+        (String, pa.array(["", None, ""])),
+        (Bytes, pa.array([b"", None, b""])),
+    ],
+    ids=["string", "bytes"],
+)
+def test_a_column_of_empty_values_is_not_null(
+    dtype: FeastType, column: pa.Array, either_store: RedisServer | None, tmp_path: Path
+) -> None:
+    """Stock Feast takes a batch without a non-empty value for nulls."""
+    repo = one_feature(tmp_path, dtype, column).open(tmp_path / "repo", either_store)
+
+    repo.ours().materialize(EARLY, LATE)
+
+    assert read_x(repo.ours(), [0, 1, 2]) == column.to_pylist()
+    assert read_x(repo.stock(), [0, 1, 2]) == column.to_pylist()
 
 
 def test_null_val_is_null(either_store: RedisServer | None, tmp_path: Path) -> None:
