@@ -5,11 +5,13 @@
 
 mod codec;
 mod connection;
+mod fresh;
 mod options;
 mod pool;
 mod read_layout;
 mod reader;
 mod refusal;
+mod serialized;
 mod stored;
 mod stream;
 mod timestamp;

@@ -49,6 +49,12 @@ pub(super) fn is_command_withheld(text: &[u8]) -> bool {
     text.starts_with(b"NOPERM") || text.starts_with(b"ERR unknown command")
 }
 
+/// Whether `text` says that the server can't read what RESTORE was given: another version of
+/// the format than it knows, or a form that it does not take.
+pub(super) fn is_payload_refused(text: &[u8]) -> bool {
+    text.starts_with(b"ERR DUMP payload version") || text.starts_with(b"ERR Bad data format")
+}
+
 /// A key as messages show it: hexadecimal, shortened.
 pub(super) fn shown(key: &[u8]) -> String {
     const SHOWN: usize = 24;

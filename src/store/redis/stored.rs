@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::fresh::Learned;
 use super::options::Options;
 use super::pool::Pool;
 use super::reader::Reader;
@@ -56,6 +57,7 @@ impl RedisStore {
                     true => EqualTimestamps::Skip,
                     false => EqualTimestamps::Overwrite,
                 },
+                learned: Learned::default(),
             },
         })
     }

@@ -3,12 +3,12 @@
 //! about one trip. A chunk that others got into is tried again, and in the end row by row.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
 use super::codec::{CommandBuffer, Reply, append_argument};
 use super::connection::Connection;
+use super::fresh::{Fresh, Learned};
 use super::refusal;
 use super::timestamp::{self, Timestamp};
 use crate::call::Call;
@@ -17,7 +17,7 @@ use crate::store::{EqualTimestamps, WriteBatch, WriteReport};
 
 /// Rows of one transaction: readers of the server wait for an EXEC, and the more keys are
 /// watched the likelier is a conflict.
-const CHUNK_ROWS: usize = 100;
+pub(super) const CHUNK_ROWS: usize = 100;
 /// Bytes of values of one transaction, about.
 const CHUNK_BYTES: usize = 1 << 20;
 /// A chunk that was aborted so often is split.
@@ -34,11 +34,13 @@ pub(super) struct WriterSettings {
     /// Write without looking at the stored timestamp.
     pub(super) skip_dedup: bool,
     pub(super) equal_timestamps: EqualTimestamps,
+    /// What the server has taught so far.
+    pub(super) learned: Learned,
 }
 
 pub(super) struct Writer<'a> {
-    batch: &'a WriteBatch<'a>,
-    project: &'a [u8],
+    pub(super) batch: &'a WriteBatch<'a>,
+    pub(super) project: &'a [u8],
     equal_timestamps: EqualTimestamps,
     is_blind: bool,
     // Encoded once: what every row repeats.
@@ -46,17 +48,20 @@ pub(super) struct Writer<'a> {
     fields: Vec<[u8; FIELD_LEN]>,
     ttl: Option<Vec<u8>>,
     next_row: usize,
-    again: VecDeque<Chunk>,
-    // The chunk that is being written, and the one whose WATCH has been sent behind it.
-    current: Option<Chunk>,
-    ahead: Option<Chunk>,
+    pub(super) fresh: Fresh<'a>,
+    // Rows to compare and write that were sent before, in vain.
+    pub(super) again: VecDeque<Chunk>,
+    // The chunk that is being written, and the one that has been sent behind it.
+    pub(super) current: Option<Chunk>,
+    pub(super) ahead: Option<Chunk>,
     winners: Vec<usize>,
     report: WriteReport,
 }
 
-struct Chunk {
-    rows: Range<usize>,
-    aborts: u32,
+/// Rows that travel together.
+pub(super) struct Chunk {
+    pub(super) rows: Vec<usize>,
+    pub(super) aborts: u32,
 }
 
 impl<'a> Writer<'a> {
@@ -64,7 +69,7 @@ impl<'a> Writer<'a> {
     pub(super) fn new(
         batch: &'a WriteBatch<'a>,
         project: &'a [u8],
-        settings: &WriterSettings,
+        settings: &'a WriterSettings,
     ) -> Result<Self> {
         check_shape(batch)?;
         let mut timestamp_field = Vec::new();
@@ -87,6 +92,7 @@ impl<'a> Writer<'a> {
             fields: fields.collect(),
             ttl,
             next_row: 0,
+            fresh: Fresh::new(&settings.learned, batch, settings.key_ttl_seconds),
             again: VecDeque::new(),
             current: None,
             ahead: None,
@@ -104,6 +110,7 @@ impl<'a> Writer<'a> {
     /// write, for nobody knows whether it arrived.
     pub(super) fn resume(&mut self) {
         self.is_blind = false;
+        self.fresh.give_up();
         self.again.extend(self.ahead.take());
         self.again.extend(self.current.take());
     }
@@ -112,6 +119,9 @@ impl<'a> Writer<'a> {
     pub(super) fn run(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
         if self.is_blind {
             return self.run_blind(connection, call);
+        }
+        if self.fresh.is_on() {
+            self.run_fresh(connection, call)?;
         }
         connection.set_doing("WATCH, HMGET, MULTI, HSET, EXEC");
         loop {
@@ -141,9 +151,11 @@ impl<'a> Writer<'a> {
     }
 
     fn next_chunk(&mut self) -> Option<Chunk> {
-        if let Some(chunk) = self.again.pop_front() {
-            return Some(chunk);
-        }
+        self.again.pop_front().or_else(|| self.next_unsent())
+    }
+
+    /// The next rows that have never been sent.
+    pub(super) fn next_unsent(&mut self) -> Option<Chunk> {
         let (start, total) = (self.next_row, self.batch.keys.len());
         let (mut end, mut bytes) = (start, 0);
         while end < total && end - start < CHUNK_ROWS && bytes < CHUNK_BYTES {
@@ -151,7 +163,7 @@ impl<'a> Writer<'a> {
             end += 1;
         }
         self.next_row = end;
-        (end > start).then_some(Chunk { rows: start..end, aborts: 0 })
+        (end > start).then(|| Chunk { rows: (start..end).collect(), aborts: 0 })
     }
 
     fn watch(&self, chunk: &Chunk, connection: &mut Connection) {
@@ -159,10 +171,10 @@ impl<'a> Writer<'a> {
         let commands = connection.commands();
         commands.begin(1 + chunk.rows.len());
         commands.argument(b"WATCH");
-        for row in chunk.rows.clone() {
+        for &row in &chunk.rows {
             commands.argument_of(self.batch.keys.get(row), self.project);
         }
-        for row in chunk.rows.clone() {
+        for &row in &chunk.rows {
             commands.begin(3);
             commands.argument(b"HMGET");
             commands.argument_of(self.batch.keys.get(row), self.project);
@@ -220,7 +232,7 @@ impl<'a> Writer<'a> {
         new > stored || new == stored && self.equal_timestamps == EqualTimestamps::Overwrite
     }
 
-    fn timestamp(&self, row: usize) -> Timestamp {
+    pub(super) fn timestamp(&self, row: usize) -> Timestamp {
         Timestamp::from_micros(self.batch.event_timestamps.get(row).copied().unwrap_or_default())
     }
 
@@ -284,7 +296,7 @@ impl<'a> Writer<'a> {
         if self.ttl.is_some() { 2 } else { 1 }
     }
 
-    fn acknowledge(&mut self, rows: usize, written: usize) {
+    pub(super) fn acknowledge(&mut self, rows: usize, written: usize) {
         self.report.written += written as u64;
         self.report.older += (rows - written) as u64;
     }
@@ -294,11 +306,11 @@ impl<'a> Writer<'a> {
     fn aborted(&mut self, chunk: Chunk, call: &Call<'_>) -> Result<()> {
         call.check()?;
         let aborts = chunk.aborts + 1;
-        let rows = chunk.rows;
+        let mut rows = chunk.rows;
         if rows.len() > 1 && aborts >= ABORTS_BEFORE_SPLIT {
-            let middle = rows.start + rows.len() / 2;
-            self.again.push_back(Chunk { rows: rows.start..middle, aborts: 0 });
-            self.again.push_back(Chunk { rows: middle..rows.end, aborts: 0 });
+            let second = rows.split_off(rows.len() / 2);
+            self.again.push_back(Chunk { rows, aborts: 0 });
+            self.again.push_back(Chunk { rows: second, aborts: 0 });
             return Ok(());
         }
         if aborts > MAX_ROW_ABORTS {
@@ -307,7 +319,7 @@ impl<'a> Writer<'a> {
                 format!(
                     "{} was changed by others during each of {aborts} attempts to write it; let \
                      fewer jobs write the same entities at once",
-                    self.shown_key(rows.start)
+                    rows.first().map(|&row| self.shown_key(row)).unwrap_or_default()
                 ),
             ));
         }
@@ -325,14 +337,14 @@ impl<'a> Writer<'a> {
         loop {
             self.ahead = self.next_chunk();
             if let Some(chunk) = &self.ahead {
-                for row in chunk.rows.clone() {
+                for &row in &chunk.rows {
                     self.encode_row(connection.commands(), row);
                 }
                 connection.send(call)?;
             }
             if let Some(chunk) = &self.current {
                 let rows = chunk.rows.clone();
-                self.receive_written(rows, connection, call)?;
+                self.receive_written(&rows, connection, call)?;
             }
             self.current = self.ahead.take();
             if self.current.is_none() {
@@ -343,12 +355,12 @@ impl<'a> Writer<'a> {
 
     fn receive_written(
         &mut self,
-        rows: Range<usize>,
+        rows: &[usize],
         connection: &mut Connection,
         call: &Call<'_>,
     ) -> Result<()> {
         let node = connection.node().clone();
-        for row in rows.clone() {
+        for &row in rows {
             for _ in 0..self.commands_for_row() {
                 if let Some(text) = connection.receive(call)?.error() {
                     return Err(refusal::refused(&node, "HSET", text).context(self.shown_key(row)));
@@ -360,7 +372,7 @@ impl<'a> Writer<'a> {
     }
 
     #[cold]
-    fn shown_key(&self, row: usize) -> String {
+    pub(super) fn shown_key(&self, row: usize) -> String {
         let key = [self.batch.keys.get(row), self.project].concat();
         format!("Redis key {}", refusal::shown(&key))
     }

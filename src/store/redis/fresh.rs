@@ -1,0 +1,203 @@
+//! Entities that are new: their hash is sent whole, in Redis's own serialized form, and the
+//! server takes it only if there is no such key. That is atomic, and costs the server a tenth
+//! of what the same fields cost one by one. What is refused goes the way of [`Writer`]; a
+//! refusal costs time, never data.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use super::codec::{CommandBuffer, append_argument};
+use super::connection::Connection;
+use super::refusal;
+use super::serialized::{Form, fits_listpack, serialize_hash};
+use super::timestamp;
+use super::writer::{Chunk, Writer};
+use crate::call::Call;
+use crate::error::Result;
+use crate::store::WriteBatch;
+
+/// Smaller batches are pushes: mostly of entities that are there already.
+const MIN_BATCH_ROWS: usize = 32;
+/// After a batch of which most entities were there, so many batches go without a trial.
+const BATCHES_WITHOUT_TRIAL: u32 = 15;
+
+/// What a store has learned about RESTORE from its server's replies.
+#[derive(Default)]
+pub(super) struct Learned {
+    // Forms that were refused: none, listpacks, or the command itself.
+    refused: AtomicU8,
+    batches_without_trial: AtomicU32,
+}
+
+const LISTPACKS_REFUSED: u8 = 1;
+const RESTORE_REFUSED: u8 = 2;
+
+impl Learned {
+    /// Whether the next batch is worth a trial.
+    fn is_worth_a_trial(&self) -> bool {
+        let left = self.batches_without_trial.load(Ordering::Relaxed);
+        if left > 0 {
+            self.batches_without_trial.store(left - 1, Ordering::Relaxed);
+        }
+        left == 0 && !self.is_restore_refused()
+    }
+
+    fn is_restore_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed) >= RESTORE_REFUSED
+    }
+
+    fn are_listpacks_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed) >= LISTPACKS_REFUSED
+    }
+
+    fn refuse(&self, what: u8) {
+        self.refused.fetch_max(what, Ordering::Relaxed);
+    }
+}
+
+/// The way of new entities, for one batch.
+pub(super) struct Fresh<'a> {
+    learned: &'a Learned,
+    is_on: bool,
+    // The argument TTL of RESTORE, milliseconds, encoded; 0 is for ever.
+    ttl: Vec<u8>,
+    payload: Vec<u8>,
+    refused: Vec<usize>,
+}
+
+impl<'a> Fresh<'a> {
+    pub(super) fn new(
+        learned: &'a Learned,
+        batch: &WriteBatch<'_>,
+        key_ttl_seconds: Option<u64>,
+    ) -> Self {
+        let mut ttl = Vec::new();
+        let milliseconds = key_ttl_seconds.unwrap_or(0).saturating_mul(1000);
+        append_argument(&mut ttl, milliseconds.to_string().as_bytes());
+        let is_on = batch.keys.len() >= MIN_BATCH_ROWS
+            && are_fields_distinct(batch)
+            && learned.is_worth_a_trial();
+        Fresh { learned, is_on, ttl, payload: Vec::new(), refused: Vec::new() }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.is_on = false;
+    }
+}
+
+// A hash with a field twice would be restored as it is, and be broken.
+fn are_fields_distinct(batch: &WriteBatch<'_>) -> bool {
+    let view = batch.view;
+    let mut fields: Vec<&[u8]> = view.features.iter().map(|feature| &feature.field[..]).collect();
+    fields.push(&view.timestamp_field);
+    fields.sort_unstable();
+    fields.windows(2).all(|pair| pair.first() != pair.last())
+}
+
+impl Writer<'_> {
+    /// Sends rows whole as long as most of them are new; the refused ones are left to the
+    /// chunks that compare.
+    pub(super) fn run_fresh(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
+        connection.set_doing("RESTORE");
+        loop {
+            self.ahead = if self.fresh.is_on() { self.next_unsent() } else { None };
+            if let Some(chunk) = self.ahead.take() {
+                for &row in &chunk.rows {
+                    self.encode_restore(connection.commands(), row);
+                }
+                self.ahead = Some(chunk);
+                connection.send(call)?;
+            }
+            if let Some(chunk) = self.current.take() {
+                let rows = chunk.rows.clone();
+                self.current = Some(chunk);
+                self.receive_restored(&rows, connection, call)?;
+            }
+            self.current = self.ahead.take();
+            if self.current.is_none() {
+                break;
+            }
+        }
+        self.fresh.give_up();
+        let refused = std::mem::take(&mut self.fresh.refused);
+        self.compare(&refused);
+        Ok(())
+    }
+
+    fn encode_restore(&mut self, commands: &mut CommandBuffer, row: usize) {
+        let mut time = Vec::with_capacity(timestamp::MAX_LEN);
+        self.timestamp(row).encode(&mut time);
+        let view = self.batch.view;
+        let stored = [(view.timestamp_field.as_slice(), time.as_slice())];
+        let features = view.features.iter().zip(self.batch.values);
+        let values = features.map(|(feature, values)| (&feature.field[..], values.get(row)));
+        let pairs: Vec<(&[u8], &[u8])> = stored.into_iter().chain(values).collect();
+        let is_listpack =
+            !self.fresh.learned.are_listpacks_refused() && fits_listpack(pairs.iter().copied());
+        let form = if is_listpack { Form::Listpack } else { Form::Plain };
+        serialize_hash(form, pairs.into_iter(), &mut self.fresh.payload);
+        commands.begin(4);
+        commands.argument(b"RESTORE");
+        commands.argument_of(self.batch.keys.get(row), self.project);
+        commands.encoded(&self.fresh.ttl);
+        commands.argument(&self.fresh.payload);
+    }
+
+    fn receive_restored(
+        &mut self,
+        rows: &[usize],
+        connection: &mut Connection,
+        call: &Call<'_>,
+    ) -> Result<()> {
+        let node = connection.node().clone();
+        let mut there_already = 0;
+        for &row in rows {
+            let reply = connection.receive(call)?;
+            let Some(text) = reply.error() else {
+                self.acknowledge(1, 1);
+                continue;
+            };
+            match text {
+                _ if text.starts_with(b"BUSYKEY") => there_already += 1,
+                _ if refusal::is_command_withheld(text) => {
+                    self.fresh.learned.refuse(RESTORE_REFUSED);
+                }
+                _ if refusal::is_payload_refused(text) => {
+                    let learned = self.fresh.learned;
+                    learned.refuse(if learned.are_listpacks_refused() {
+                        RESTORE_REFUSED
+                    } else {
+                        LISTPACKS_REFUSED
+                    });
+                }
+                _ => {
+                    return Err(
+                        refusal::refused(&node, "RESTORE", text).context(self.shown_key(row))
+                    );
+                }
+            }
+            self.fresh.refused.push(row);
+        }
+        if 2 * there_already > rows.len() {
+            self.fresh.give_up();
+            self.fresh
+                .learned
+                .batches_without_trial
+                .store(BATCHES_WITHOUT_TRIAL, Ordering::Relaxed);
+        }
+        if self.fresh.learned.is_restore_refused() {
+            self.fresh.give_up();
+        }
+        Ok(())
+    }
+
+    /// Leaves rows to the chunks that compare before they write.
+    fn compare(&mut self, rows: &[usize]) {
+        for rows in rows.chunks(super::writer::CHUNK_ROWS) {
+            self.again.push_back(Chunk { rows: rows.to_vec(), aborts: 0 });
+        }
+    }
+}
