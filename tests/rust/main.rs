@@ -12,6 +12,7 @@ mod layers;
 mod materialize;
 mod online;
 mod redis;
+mod redis_fresh;
 mod redis_rows;
 mod redis_server;
 mod redis_tls;

@@ -3,6 +3,7 @@
 //! of what the same fields cost one by one. What is refused goes the way of [`Writer`]; a
 //! refusal costs time, never data.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use super::codec::{CommandBuffer, append_argument};
@@ -61,6 +62,8 @@ pub(super) struct Fresh<'a> {
     // The argument TTL of RESTORE, milliseconds, encoded; 0 is for ever.
     ttl: Vec<u8>,
     payload: Vec<u8>,
+    // The forms of the rows that are under way, in the order in which they were sent.
+    sent: VecDeque<Form>,
     refused: Vec<usize>,
 }
 
@@ -76,7 +79,14 @@ impl<'a> Fresh<'a> {
         let is_on = batch.keys.len() >= MIN_BATCH_ROWS
             && are_fields_distinct(batch)
             && learned.is_worth_a_trial();
-        Fresh { learned, is_on, ttl, payload: Vec::new(), refused: Vec::new() }
+        Fresh {
+            learned,
+            is_on,
+            ttl,
+            payload: Vec::new(),
+            sent: VecDeque::new(),
+            refused: Vec::new(),
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -138,6 +148,7 @@ impl Writer<'_> {
         let is_listpack =
             !self.fresh.learned.are_listpacks_refused() && fits_listpack(pairs.iter().copied());
         let form = if is_listpack { Form::Listpack } else { Form::Plain };
+        self.fresh.sent.push_back(form);
         serialize_hash(form, pairs.into_iter(), &mut self.fresh.payload);
         commands.begin(4);
         commands.argument(b"RESTORE");
@@ -155,6 +166,7 @@ impl Writer<'_> {
         let node = connection.node().clone();
         let mut there_already = 0;
         for &row in rows {
+            let form = self.fresh.sent.pop_front();
             let reply = connection.receive(call)?;
             let Some(text) = reply.error() else {
                 self.acknowledge(1, 1);
@@ -166,11 +178,9 @@ impl Writer<'_> {
                     self.fresh.learned.refuse(RESTORE_REFUSED);
                 }
                 _ if refusal::is_payload_refused(text) => {
-                    let learned = self.fresh.learned;
-                    learned.refuse(if learned.are_listpacks_refused() {
-                        RESTORE_REFUSED
-                    } else {
-                        LISTPACKS_REFUSED
+                    self.fresh.learned.refuse(match form {
+                        Some(Form::Listpack) => LISTPACKS_REFUSED,
+                        _ => RESTORE_REFUSED,
                     });
                 }
                 _ => {

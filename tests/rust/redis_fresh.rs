@@ -1,0 +1,151 @@
+//! New entities against a real server: their hash is sent whole, and what is found afterwards
+//! is what field by field would have left; a server that refuses costs nothing but time.
+
+use feastrs::call::Call;
+use feastrs::config::RedisConfig;
+use feastrs::store::redis::RedisStore;
+use feastrs::store::{OnlineStore, StoredView, WriteBatch, WriteReport};
+
+use crate::redis_rows::{packed, read, view, write};
+use crate::redis_server::{RedisServer, Reply, config};
+
+const ROWS: usize = 300;
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|index| format!("key{index}")).collect()
+}
+
+/// Values of every length class: empty, short, at the listpack's limit, and beyond it.
+fn value(row: usize, feature: usize) -> Vec<u8> {
+    let length = [0, 1, 9, 63, 64, 65, 300, 20_000][(row + feature) % 8];
+    vec![b'a' + (row % 26) as u8; if row % 3 == 0 { length } else { length.min(64) }]
+}
+
+fn write_rows(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) -> WriteReport {
+    let column =
+        |feature: usize| packed((0..rows).map(|row| value(row, feature)).collect::<Vec<_>>());
+    let values: Vec<_> = (0..view.features.len()).map(column).collect();
+    let batch = WriteBatch {
+        view,
+        keys: &packed(names(rows)),
+        event_timestamps: &vec![micros; rows],
+        created_timestamps: None,
+        values: &values,
+    };
+    store.write(&batch, &Call::unlimited()).expect("a write that succeeds")
+}
+
+fn store(config: &RedisConfig) -> RedisStore {
+    RedisStore::new(config, "proj").expect("settings that can be used")
+}
+
+/// How often the server was given a command, and how often it refused.
+fn calls(server: &RedisServer, command: &str) -> u64 {
+    let Reply::Bytes(text) = server.call(&[b"INFO", b"commandstats"]) else { panic!("no text") };
+    let text = String::from_utf8(text).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
+    let count = line.and_then(|line| line.split("calls=").nth(1)?.split(',').next()?.parse().ok());
+    count.unwrap_or(0)
+}
+
+fn assert_rows(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) {
+    let names = names(rows);
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+    let found = read(store, std::slice::from_ref(view), &keys, view.features.len() + 1).unwrap();
+    for (row, (time, values)) in found[0].iter().enumerate() {
+        assert_eq!(*time, Some(micros), "row {row}");
+        for (feature, found) in values.iter().enumerate() {
+            assert_eq!(found.as_deref(), Some(&value(row, feature)[..]), "row {row} f{feature}");
+        }
+    }
+}
+
+#[test]
+fn new_entities_are_restored_and_read_back_by_a_server_that_looks_closely() {
+    let server = RedisServer::start_with(&["--sanitize-dump-payload", "yes"], None);
+    let store = store(&server.config());
+    for features in [1, 50, 127, 128, 200] {
+        server.call(&[b"FLUSHALL"]);
+        let view = view("v", features);
+
+        let report = write_rows(&store, &view, ROWS, 1_700_000_000_123_456);
+
+        assert_eq!(report, WriteReport { written: ROWS as u64, older: 0 });
+        assert_rows(&store, &view, ROWS, 1_700_000_000_123_456);
+    }
+    assert!(calls(&server, "restore") >= 5 * ROWS as u64);
+    // A server older than 7.0 does not know listpacks: what was under way is written again.
+    assert!(calls(&server, "hset") <= 200, "the rest was not written field by field");
+}
+
+#[test]
+fn entities_that_are_there_keep_what_other_views_wrote() {
+    let server = RedisServer::start();
+    let store = store(&server.config());
+    let (old, new) = (view("old", 2), view("new", 3));
+    let there = names(ROWS / 3);
+    let keys: Vec<&str> = there.iter().map(String::as_str).collect();
+    write(&store, &old, &keys, 5, b"kept").unwrap();
+
+    let report = write_rows(&store, &new, ROWS, 7);
+
+    assert_eq!(report, WriteReport { written: ROWS as u64, older: 0 });
+    assert_rows(&store, &new, ROWS, 7);
+    let kept = read(&store, &[old], &keys, 7).unwrap();
+    assert!(kept[0].iter().all(|row| row == &(Some(5), vec![Some(b"kept".to_vec()); 2])));
+}
+
+#[test]
+fn newer_rows_stay_and_equal_ones_are_overwritten() {
+    let server = RedisServer::start();
+    let store = store(&server.config());
+    let view = view("v", 2);
+    write_rows(&store, &view, ROWS, 7);
+
+    assert_eq!(write_rows(&store, &view, ROWS, 6), WriteReport { written: 0, older: 300 });
+    assert_eq!(write_rows(&store, &view, ROWS, 7), WriteReport { written: 300, older: 0 });
+    assert_rows(&store, &view, ROWS, 7);
+}
+
+#[test]
+fn a_store_full_of_them_is_not_tried_again_and_again() {
+    let server = RedisServer::start();
+    let store = store(&server.config());
+    let view = view("v", 2);
+    write_rows(&store, &view, ROWS, 1);
+    let before = calls(&server, "restore");
+
+    for micros in 2..12 {
+        write_rows(&store, &view, ROWS, micros);
+    }
+
+    // One trial of two chunks, and then no more for a while.
+    assert!(calls(&server, "restore") - before <= 200);
+    assert_rows(&store, &view, ROWS, 11);
+}
+
+#[test]
+fn keys_expire_as_they_do_when_written_field_by_field() {
+    let server = RedisServer::start();
+    let store = store(&RedisConfig { key_ttl_seconds: Some(1000), ..server.config() });
+    write_rows(&store, &view("v", 2), ROWS, 7);
+
+    let ttl = server.call(&[b"TTL", b"key7proj"]).integer();
+
+    assert!((998..=1000).contains(&ttl), "{ttl}");
+}
+
+#[test]
+fn without_permission_to_restore_everything_is_written_all_the_same() {
+    let server = RedisServer::start();
+    server.call(&[b"ACL", b"SETUSER", b"app", b"on", b">pw", b"~*", b"+@all", b"-restore"]);
+    let store = store(&config(&format!("127.0.0.1:{},username=app,password=pw", server.port)));
+    let view = view("v", 3);
+
+    for micros in [7, 8] {
+        let report = write_rows(&store, &view, ROWS, micros);
+        assert_eq!(report, WriteReport { written: ROWS as u64, older: 0 });
+    }
+
+    assert_rows(&store, &view, ROWS, 8);
+}
