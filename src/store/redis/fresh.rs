@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::refusal;
 use super::serialized::{Form, fits_listpack, serialize_hash};
 use super::timestamp;
-use super::writer::{Chunk, Writer};
+use super::writer::{CHUNK_ROWS, Chunk, Writer};
 use crate::call::Call;
 use crate::error::Result;
 use crate::store::WriteBatch;
@@ -131,10 +131,17 @@ impl Writer<'_> {
                 break;
             }
         }
-        self.fresh.give_up();
-        let refused = std::mem::take(&mut self.fresh.refused);
-        self.compare(&refused);
+        self.leave_fresh();
         Ok(())
+    }
+
+    /// Goes on with the chunks that compare before they write: with what was refused first.
+    pub(super) fn leave_fresh(&mut self) {
+        self.fresh.give_up();
+        self.fresh.sent.clear();
+        for rows in std::mem::take(&mut self.fresh.refused).chunks(CHUNK_ROWS) {
+            self.again.push_back(Chunk { rows: rows.to_vec(), aborts: 0 });
+        }
     }
 
     fn encode_restore(&mut self, commands: &mut CommandBuffer, row: usize) {
@@ -164,14 +171,11 @@ impl Writer<'_> {
         call: &Call<'_>,
     ) -> Result<()> {
         let node = connection.node().clone();
-        let mut there_already = 0;
+        let (mut refused, mut there_already) = (Vec::new(), 0);
         for &row in rows {
             let form = self.fresh.sent.pop_front();
             let reply = connection.receive(call)?;
-            let Some(text) = reply.error() else {
-                self.acknowledge(1, 1);
-                continue;
-            };
+            let Some(text) = reply.error() else { continue };
             match text {
                 _ if text.starts_with(b"BUSYKEY") => there_already += 1,
                 _ if refusal::is_command_withheld(text) => {
@@ -189,8 +193,12 @@ impl Writer<'_> {
                     );
                 }
             }
-            self.fresh.refused.push(row);
+            refused.push(row);
         }
+        // Only now: a chunk that is cut off in the middle is tried again whole.
+        let restored = rows.len() - refused.len();
+        self.acknowledge(restored, restored);
+        self.fresh.refused.append(&mut refused);
         if 2 * there_already > rows.len() {
             self.fresh.give_up();
             self.fresh
@@ -202,12 +210,5 @@ impl Writer<'_> {
             self.fresh.give_up();
         }
         Ok(())
-    }
-
-    /// Leaves rows to the chunks that compare before they write.
-    fn compare(&mut self, rows: &[usize]) {
-        for rows in rows.chunks(super::writer::CHUNK_ROWS) {
-            self.again.push_back(Chunk { rows: rows.to_vec(), aborts: 0 });
-        }
     }
 }

@@ -110,7 +110,7 @@ impl<'a> Writer<'a> {
     /// write, for nobody knows whether it arrived.
     pub(super) fn resume(&mut self) {
         self.is_blind = false;
-        self.fresh.give_up();
+        self.leave_fresh();
         self.again.extend(self.ahead.take());
         self.again.extend(self.current.take());
     }
