@@ -18,7 +18,7 @@ fn names(count: usize) -> Vec<String> {
 /// Values of every length class: empty, short, at the listpack's limit, and beyond it.
 fn value(row: usize, feature: usize) -> Vec<u8> {
     let length = [0, 1, 9, 63, 64, 65, 300, 20_000][(row + feature) % 8];
-    vec![b'a' + (row % 26) as u8; if row % 3 == 0 { length } else { length.min(64) }]
+    vec![b'a' + (row % 26) as u8; if row.is_multiple_of(3) { length } else { length.min(64) }]
 }
 
 fn write_rows(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) -> WriteReport {
