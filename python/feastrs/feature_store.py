@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from feastrs import errors, objects
 from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
+from feastrs.delegation import FeastBacked, or_by_feast
 from feastrs.materialization import MaterializationReport
 from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Project
 from feastrs.online_response import OnlineResponse
@@ -20,31 +21,10 @@ from feastrs.progress import Progress
 _LOG = logging.getLogger("feastrs")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-# What only Feast can do; reached through a real feast.FeatureStore, made on first need.
-_FEAST_ONLY = frozenset(
-    {
-        "create_saved_dataset",
-        "get_historical_features",
-        "get_online_features_async",
-        "get_saved_dataset",
-        "get_validation_reference",
-        "list_validation_references",
-        "plan",
-        "push",
-        "retrieve_online_documents",
-        "retrieve_online_documents_v2",
-        "serve",
-        "validate_logged_features",
-        "write_logged_features",
-        "write_to_offline_store",
-        "write_to_online_store",
-    }
-)
-
 _Tagged = TypeVar("_Tagged", DataSource, Entity, FeatureService, FeatureView, Project)
 
 
-class FeatureStore:
+class FeatureStore(FeastBacked):
     """A feature repository: its definitions, its online store, and what moves between them.
 
     Takes the place of ``feast.FeatureStore``: the same names, parameters and defaults. It does
@@ -78,18 +58,19 @@ class FeatureStore:
     ) -> None:
         if config is not None and fs_yaml_file is not None:
             raise ValueError("give config or fs_yaml_file, not both")
-        self._arguments = {
-            "repo_path": repo_path,
-            "config": config,
-            "fs_yaml_file": fs_yaml_file,
-            "embedding_provider": embedding_provider,
-        }
+        super().__init__(
+            {
+                "repo_path": repo_path,
+                "config": config,
+                "fs_yaml_file": fs_yaml_file,
+                "embedding_provider": embedding_provider,
+            }
+        )
         if config is None:
             self._native = Store.open(repo_path, fs_yaml_file)
         else:
             json, config_path = config_json(config)
             self._native = Store.from_json(json, config_path or repo_path)
-        self._feast: Any = None
         for warning in self._native.warnings:
             warnings.warn(warning, stacklevel=2)
 
@@ -115,10 +96,12 @@ class FeatureStore:
         """Version of feastrs."""
         return __version__
 
+    @or_by_feast
     def refresh_registry(self) -> None:
         """Reads the registry again now, instead of when ``cache_ttl_seconds`` have passed."""
         self._native.refresh_registry()
 
+    @or_by_feast
     def list_projects(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[Project]:
@@ -128,11 +111,10 @@ class FeatureStore:
             allow_cache: take the registry as last read; otherwise it is read again.
             tags: only those that carry all of these.
         """
-        return _with_tags(self._projects(allow_cache), tags)
+        projects = (Project(**values) for values in self._native.list_projects(allow_cache))
+        return _with_tags(projects, tags)
 
-    def _projects(self, allow_cache: bool) -> list[Project]:
-        return [Project(**values) for values in self._native.list_projects(allow_cache)]
-
+    @or_by_feast
     def list_entities(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[Entity]:
@@ -141,6 +123,7 @@ class FeatureStore:
         shown = (one for one in entities if one.name != objects.DUMMY_ENTITY_NAME)
         return _with_tags(shown, tags)
 
+    @or_by_feast
     def list_data_sources(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[DataSource]:
@@ -149,12 +132,14 @@ class FeatureStore:
             map(objects.data_source, self._native.list_data_sources(allow_cache)), tags
         )
 
+    @or_by_feast
     def list_all_feature_views(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[FeatureView]:
         """Views of every kind. Arguments as in :meth:`list_projects`."""
         return self._views("all", allow_cache, tags)
 
+    @or_by_feast
     def list_feature_views(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[FeatureView]:
@@ -167,12 +152,14 @@ class FeatureStore:
         """Plain feature views. Arguments as in :meth:`list_projects`."""
         return self.list_feature_views(allow_cache, tags)
 
+    @or_by_feast
     def list_stream_feature_views(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[FeatureView]:
         """Stream feature views. Arguments as in :meth:`list_projects`."""
         return self._views("stream", allow_cache, tags)
 
+    @or_by_feast
     def list_on_demand_feature_views(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
     ) -> list[FeatureView]:
@@ -185,6 +172,7 @@ class FeatureStore:
         found = self._native.list_feature_views(kind, allow_cache)
         return _with_tags(map(objects.feature_view, found), tags)
 
+    @or_by_feast
     def list_feature_services(
         self, tags: dict[str, str] | None = None, allow_cache: bool = False
     ) -> list[FeatureService]:
@@ -200,11 +188,12 @@ class FeatureStore:
             feastrs.errors.ProjectObjectNotFoundException: there is none.
         """
         name = name or self.project
-        for project in self._projects(allow_cache=False):
+        for project in self.list_projects():
             if project.name == name:
                 return project
         raise errors.exception_class("ProjectNotFound")(f"project '{name}' is not in the registry")
 
+    @or_by_feast
     def get_entity(self, name: str, allow_registry_cache: bool = False) -> Entity:
         """The entity of that name.
 
@@ -217,6 +206,7 @@ class FeatureStore:
         """
         return objects.entity(self._native.get_entity(name, allow_registry_cache))
 
+    @or_by_feast
     def get_data_source(self, name: str) -> DataSource:
         """The data source of that name.
 
@@ -225,6 +215,7 @@ class FeatureStore:
         """
         return objects.data_source(self._native.get_data_source(name, False))
 
+    @or_by_feast
     def get_feature_view(self, name: str, allow_registry_cache: bool = False) -> FeatureView:
         """The plain feature view of that name. Arguments as in :meth:`get_entity`.
 
@@ -235,6 +226,7 @@ class FeatureStore:
             self._native.get_feature_view(name, "batch", allow_registry_cache)
         )
 
+    @or_by_feast
     def get_stream_feature_view(self, name: str, allow_registry_cache: bool = False) -> FeatureView:
         """The stream feature view of that name. Arguments as in :meth:`get_entity`.
 
@@ -245,6 +237,7 @@ class FeatureStore:
             self._native.get_feature_view(name, "stream", allow_registry_cache)
         )
 
+    @or_by_feast
     def get_on_demand_feature_view(self, name: str) -> FeatureView:
         """The on-demand feature view of that name.
 
@@ -253,6 +246,7 @@ class FeatureStore:
         """
         return objects.feature_view(self._native.get_feature_view(name, "on_demand", False))
 
+    @or_by_feast
     def get_feature_service(self, name: str, allow_cache: bool = False) -> FeatureService:
         """The feature service of that name.
 
@@ -267,6 +261,7 @@ class FeatureStore:
 
     # -- reading ----------------------------------------------------------------------------
 
+    @or_by_feast
     def get_online_features(
         self,
         features: Sequence[str] | FeatureService | Any,
@@ -295,27 +290,16 @@ class FeatureStore:
             ValueError: the rows can't be used.
             ConnectionError, TimeoutError: the online store did not answer.
         """
-        try:
-            if include_feature_view_version_metadata:
-                raise errors.NeedsFeastError("version metadata of feature views")
-            if isinstance(features, (list, tuple)):
-                result = self._native.get_online_features(
-                    entity_rows, features, None, full_feature_names
-                )
-            else:
-                result = self._native.get_online_features(
-                    entity_rows, None, _service_name(features), full_feature_names
-                )
-        except errors.NeedsFeastError as reason:
-            feast = self._feast_store(reason)
-            response: OnlineResponse = feast.get_online_features(
-                features=_for_feast(feast, features),
-                entity_rows=entity_rows,
-                full_feature_names=full_feature_names,
-                include_feature_view_version_metadata=include_feature_view_version_metadata,
-            )
-            return response
-        return OnlineResponse(result)
+        if include_feature_view_version_metadata:
+            raise errors.NeedsFeastError("version metadata of feature views")
+        references, service = None, None
+        if isinstance(features, (list, tuple)):
+            references = features
+        else:
+            service = _service_name(features)
+        return OnlineResponse(
+            self._native.get_online_features(entity_rows, references, service, full_feature_names)
+        )
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -412,79 +396,37 @@ class FeatureStore:
         start: int | None,
         end: int,
     ) -> MaterializationReport:
-        ours, obstacles = self._native.materialization_plan(feature_views)
+        try:
+            ours, obstacles = self._native.materialization_plan(feature_views)
+        except errors.NeedsFeastError as reason:
+            views = feature_views or self._online_views()
+            ours, obstacles = [], dict.fromkeys(views, str(reason))
         if arguments["version"] is not None:
             ours, obstacles = [], dict.fromkeys(feature_views or [], "a version is asked for")
         if obstacles:
             reasons = "; ".join(f"view '{view}': {why}" for view, why in obstacles.items())
             feast = self._feast_store(errors.NeedsFeastError(reasons))
         every_time = bool(arguments.get("disable_event_timestamp", False))
-        views = self._native.materialize(ours, start, end, every_time, Progress())
+        reports = []
+        if ours:
+            reports = self._native.materialize(ours, start, end, every_time, Progress())
         if obstacles:
             _LOG.info("through Feast: %s", reasons)
             getattr(feast, method)(feature_views=list(obstacles), **arguments)
             self.refresh_registry()
-        return MaterializationReport(views, obstacles)
+        return MaterializationReport(reports, obstacles)
 
-    # -- through Feast ----------------------------------------------------------------------
-
-    def apply(self, *args: Any, **kwargs: Any) -> Any:
-        """``feast.FeatureStore.apply``, by Feast itself.
-
-        Raises:
-            feastrs.errors.NeedsFeastError: feast is not installed.
-        """
-        return self._by_feast("apply", *args, **kwargs)
-
-    def teardown(self, *args: Any, **kwargs: Any) -> Any:
-        """``feast.FeatureStore.teardown``, by Feast itself.
-
-        Raises:
-            feastrs.errors.NeedsFeastError: feast is not installed.
-        """
-        return self._by_feast("teardown", *args, **kwargs)
-
-    def _by_feast(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        feast = self._feast_store(errors.NeedsFeastError(f"FeatureStore.{method}"))
-        result = getattr(feast, method)(*args, **kwargs)
-        self.refresh_registry()
-        return result
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _FEAST_ONLY:
-            return getattr(self._feast_store(errors.NeedsFeastError(f"FeatureStore.{name}")), name)
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-
-    def _feast_store(self, reason: errors.NeedsFeastError) -> Any:
-        if self._feast is None:
-            try:
-                import feast
-            except ImportError:
-                raise errors.NeedsFeastError(
-                    f"{reason}: only Feast itself can do this; install it with "
-                    "pip install 'feastrs[feast]'"
-                ) from reason
-            self._feast = feast.FeatureStore(**_feast_arguments(self._arguments))
-        return self._feast
+    def _online_views(self) -> list[str]:
+        on_demand: list[Any] = self.list_on_demand_feature_views()
+        by_default = [
+            *(view for view in self.list_batch_feature_views() if view.online),
+            *(view for view in self.list_stream_feature_views() if view.online),
+            *(view for view in on_demand if view.write_to_online_store),
+        ]
+        return [view.name for view in by_default if view.enabled]
 
     def __repr__(self) -> str:
         return f"FeatureStore(project={self.project!r}, repo_path={str(self.repo_path)!r})"
-
-
-def _feast_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in arguments.items() if value is not None}
-    config = given.get("config")
-    if isinstance(config, Mapping):
-        from feast import RepoConfig as FeastRepoConfig
-
-        given["config"] = FeastRepoConfig(**config)
-    return given
-
-
-def _for_feast(feast: Any, features: Any) -> Any:
-    if isinstance(features, FeatureService):
-        return feast.get_feature_service(features.name)
-    return list(features) if isinstance(features, (list, tuple)) else features
 
 
 def _service_name(features: Any) -> str:

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::RepoConfig;
+use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Catalog, FeatureView, SourceKind, ViewKind};
 
@@ -87,15 +87,22 @@ pub fn native_obstacle(view: &FeatureView, catalog: &Catalog) -> Option<String> 
     }
 }
 
-/// Why nothing of this repository can be materialized natively: another compute engine or
-/// offline store than the local ones. `None` if it can.
+/// Why nothing of this repository can be materialized natively: a compute engine, offline store
+/// or online store that is Feast's. `None` if it can.
 pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
     if config.batch_engine_type != "local" {
         return Some(format!("the compute engine '{}' is Feast's", config.batch_engine_type));
     }
     match config.offline_store_type.as_str() {
-        "file" | "dask" | "duckdb" => None,
-        other => Some(format!("the offline store '{other}' is Feast's")),
+        "file" | "dask" | "duckdb" => {}
+        other => return Some(format!("the offline store '{other}' is Feast's")),
+    }
+    match &config.online_store {
+        OnlineStoreConfig::Other(name) => Some(format!("the online store '{name}' is Feast's")),
+        OnlineStoreConfig::Redis(redis) if redis.redis_type != "redis" => {
+            Some(format!("an online store of type '{}' is Feast's", redis.redis_type))
+        }
+        _ => None,
     }
 }
 

@@ -151,7 +151,7 @@ pub fn run(
     let call = Call { deadline: None, interrupt: &watcher };
     let report = materialize::materialize(
         request,
-        &store.registry,
+        store.registry()?,
         online.as_ref(),
         &store.config,
         &watcher,

@@ -34,7 +34,7 @@ type Dicts<'py> = Vec<Bound<'py, PyDict>>;
 #[pyclass(frozen, module = "feastrs._native")]
 pub struct Store {
     pub(super) config: RepoConfig,
-    pub(super) registry: RegistryCache,
+    registry: OnceLock<RegistryCache>,
     online: OnceLock<Arc<dyn OnlineStore>>,
     plans: Mutex<Plans>,
 }
@@ -59,9 +59,32 @@ enum Requested {
 }
 
 impl Store {
-    fn new(config: RepoConfig) -> Result<Self> {
-        let registry = RegistryCache::open(&config)?;
-        Ok(Store { config, registry, online: OnceLock::new(), plans: Mutex::default() })
+    // Neither registry nor online store is opened yet: what a repository can't do is no
+    // hindrance to what it can.
+    fn new(config: RepoConfig) -> Self {
+        Store {
+            config,
+            registry: OnceLock::new(),
+            online: OnceLock::new(),
+            plans: Mutex::default(),
+        }
+    }
+
+    /// The registry, opened on first need.
+    pub(super) fn registry(&self) -> Result<&RegistryCache> {
+        if let Some(registry) = self.registry.get() {
+            return Ok(registry);
+        }
+        let opened = RegistryCache::open(&self.config)?;
+        Ok(self.registry.get_or_init(|| opened))
+    }
+
+    // Opening it has read it.
+    fn refresh(&self) -> Result<Arc<Catalog>> {
+        match self.registry.get() {
+            Some(registry) => registry.refresh(),
+            None => self.registry()?.catalog(),
+        }
     }
 
     /// The online store, opened on first need.
@@ -74,7 +97,7 @@ impl Store {
     }
 
     fn plan(&self, request: PlanRequest) -> Result<Arc<ReadPlan>> {
-        let catalog = self.registry.catalog()?;
+        let catalog = self.registry()?.catalog()?;
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let is_current =
             plans.catalog.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, &catalog));
@@ -112,12 +135,7 @@ impl Store {
     }
 
     fn catalog(&self, py: Python<'_>, allow_cache: bool) -> Result<Arc<Catalog>> {
-        py.detach(|| {
-            if !allow_cache {
-                self.registry.refresh()?;
-            }
-            self.registry.catalog()
-        })
+        py.detach(|| if allow_cache { self.registry()?.catalog() } else { self.refresh() })
     }
 
     fn status_rules(&self) -> StatusRules {
@@ -151,7 +169,7 @@ impl Store {
         let store = py.detach(|| {
             let (repo_path, yaml_file) =
                 config::locate(repo_path.as_deref(), fs_yaml_file.as_deref())?;
-            Store::new(RepoConfig::load(&repo_path, &yaml_file)?)
+            RepoConfig::load(&repo_path, &yaml_file).map(Store::new)
         })?;
         Ok(store)
     }
@@ -160,8 +178,8 @@ impl Store {
     #[staticmethod]
     #[pyo3(signature = (json, repo_path = None))]
     fn from_json(py: Python<'_>, json: &str, repo_path: Option<PathBuf>) -> PyResult<Self> {
-        let store = py.detach(|| Store::new(RepoConfig::from_json(json, repo_path.as_deref())?))?;
-        Ok(store)
+        let config = py.detach(|| RepoConfig::from_json(json, repo_path.as_deref()))?;
+        Ok(Store::new(config))
     }
 
     /// The project's name.
@@ -183,7 +201,7 @@ impl Store {
 
     /// Reads the registry again now.
     fn refresh_registry(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.registry.refresh())?;
+        py.detach(|| self.refresh())?;
         Ok(())
     }
 
@@ -311,6 +329,7 @@ impl Store {
 
         Ok(OnlineResult::new(answer))
     }
+
     /// The views that a materialization is about: those that the core writes, and those that
     /// only Feast can do, each with the reason.
     fn materialization_plan(

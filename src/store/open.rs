@@ -11,8 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// The online store that `config` describes. Nothing is connected or opened yet: that
 /// happens at the first read or write, in the process that makes it.
 ///
-/// Errors: [`ErrorKind::Unsupported`] for a type that only Feast itself can serve,
-/// [`ErrorKind::InvalidConfig`] for settings that can't be used.
+/// Errors: [`ErrorKind::NeedsFeast`] for a type that only Feast itself can serve,
+/// [`ErrorKind::Unsupported`] where the store is switched off, [`ErrorKind::InvalidConfig`] for
+/// settings that can't be used.
 pub fn open(config: &RepoConfig) -> Result<Arc<dyn OnlineStore>> {
     match &config.online_store {
         OnlineStoreConfig::Sqlite(sqlite) => {
@@ -25,11 +26,37 @@ pub fn open(config: &RepoConfig) -> Result<Arc<dyn OnlineStore>> {
              from or write to",
         )),
         OnlineStoreConfig::Other(name) => Err(Error::new(
-            ErrorKind::Unsupported,
+            ErrorKind::NeedsFeast,
             format!(
                 "online_store type '{name}' is not one that feastrs reads and writes itself \
-                 (redis, sqlite); it goes through Feast: pip install 'feastrs[feast]'"
+                 (redis, sqlite)"
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn kind_of(online_store: &str) -> Option<ErrorKind> {
+        let yaml = format!("project: p\nregistry: registry.db\nonline_store: {online_store}\n");
+        let config = RepoConfig::from_yaml_text(&yaml, Path::new("/repo")).unwrap();
+        open(&config).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn what_is_feasts_is_told_from_what_nobody_can_do() {
+        let redis = |kind: &str| {
+            format!("{{type: redis, redis_type: {kind}, connection_string: 'localhost:6379'}}")
+        };
+        assert_eq!(kind_of("{type: sqlite, path: online.db}"), None);
+        assert_eq!(kind_of(&redis("redis")), None);
+        assert_eq!(kind_of(&redis("redis_cluster")), Some(ErrorKind::NeedsFeast));
+        assert_eq!(kind_of(&redis("redis_sentinel")), Some(ErrorKind::NeedsFeast));
+        assert_eq!(kind_of("{type: dynamodb, region: x}"), Some(ErrorKind::NeedsFeast));
+        assert_eq!(kind_of("null"), Some(ErrorKind::Unsupported));
     }
 }

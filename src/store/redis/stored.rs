@@ -31,15 +31,14 @@ impl RedisStore {
     /// The store that `config` describes, for the keys of `project`. Does not connect yet.
     ///
     /// Errors: [`ErrorKind::InvalidConfig`] for a connection string that can't be used,
-    /// [`ErrorKind::Unsupported`] for clusters and sentinels.
+    /// [`ErrorKind::NeedsFeast`] for clusters and sentinels.
     pub fn new(config: &RedisConfig, project: &str) -> Result<Self> {
         if config.redis_type != "redis" {
             return Err(Error::new(
-                ErrorKind::Unsupported,
+                ErrorKind::NeedsFeast,
                 format!(
                     "online_store has redis_type '{}'; feastrs itself speaks to standalone \
-                     servers (redis) so far, clusters and sentinels are planned and go through \
-                     Feast until then: pip install 'feastrs[feast]'",
+                     servers (redis) only",
                     config.redis_type
                 ),
             ));

@@ -1,0 +1,179 @@
+"""What only Feast can do goes to a real `feast.FeatureStore`, made on first need."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from feastrs import errors
+from feastrs.objects import FeatureService
+
+# Members of feast.FeatureStore that are Feast's own, whatever the repository.
+_FEAST_ONLY = frozenset(
+    {
+        "close",
+        "create_dataset_from_retrieval",
+        "create_saved_dataset",
+        "delete_feature_service",
+        "delete_feature_view",
+        "delete_project",
+        "disable_feature_view",
+        "enable_feature_view",
+        "get_feature_server_endpoint",
+        "get_historical_features",
+        "get_label_view",
+        "get_online_features_async",
+        "get_permission",
+        "get_saved_dataset",
+        "get_validation_reference",
+        "initialize",
+        "list_feature_view_versions",
+        "list_label_views",
+        "list_permissions",
+        "list_saved_datasets",
+        "list_validation_references",
+        "mlflow",
+        "openai_search",
+        "openlineage_emitter",
+        "plan",
+        "precompute_feature_service",
+        "provider",
+        "push",
+        "push_async",
+        "registry",
+        "retrieve_dataset_data",
+        "retrieve_online_documents",
+        "retrieve_online_documents_v2",
+        "serve",
+        "serve_offline",
+        "serve_registry",
+        "serve_transformations",
+        "serve_ui",
+        "set_feature_view_state",
+        "update_online_store",
+        "validate_logged_features",
+        "write_logged_features",
+        "write_to_offline_store",
+        "write_to_online_store",
+        "write_to_online_store_async",
+    }
+)
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_Store = TypeVar("_Store", bound="FeastBacked")
+
+
+class FeastBacked:
+    """Something with the arguments of a ``feast.FeatureStore``, which makes one when it must.
+
+    Args:
+        arguments: those of ``feast.FeatureStore``; None is left out.
+
+    Example:
+        >>> from feastrs.delegation import FeastBacked
+        >>> callable(FeastBacked({"repo_path": "examples/driver_stats"}).apply)
+        True
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._arguments = {name: value for name, value in arguments.items() if value is not None}
+        self._feast: Any = None
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """``feast.FeatureStore.apply``, by Feast itself; the registry is read again after it.
+
+        Raises:
+            feastrs.errors.NeedsFeastError: feast is not installed.
+        """
+        feast = self._feast_store(errors.NeedsFeastError("FeatureStore.apply"))
+        result = feast.apply(*args, **kwargs)
+        self.refresh_registry()
+        return result
+
+    def teardown(self, *args: Any, **kwargs: Any) -> Any:
+        """``feast.FeatureStore.teardown``, by Feast itself.
+
+        Raises:
+            feastrs.errors.NeedsFeastError: feast is not installed.
+        """
+        feast = self._feast_store(errors.NeedsFeastError("FeatureStore.teardown"))
+        return feast.teardown(*args, **kwargs)
+
+    def refresh_registry(self) -> None:
+        """Reads the registry again now; here there is nothing to read."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _FEAST_ONLY:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        feast = self._feast_store(errors.NeedsFeastError(f"FeatureStore.{name}"))
+        member = getattr(feast, name)
+        return _with_feasts_arguments(feast, member) if inspect.ismethod(member) else member
+
+    def _feast_store(self, reason: errors.NeedsFeastError) -> Any:
+        if self._feast is None:
+            try:
+                import feast
+            except ImportError as missing:
+                raise errors.NeedsFeastError(
+                    f"{reason}: only Feast itself can do this; install it with "
+                    "pip install 'feastrs[feast]'"
+                ) from missing
+            arguments = dict(self._arguments)
+            if isinstance(arguments.get("config"), Mapping):
+                arguments["config"] = feast.RepoConfig(**arguments["config"])
+            self._feast = feast.FeatureStore(**arguments)
+        return self._feast
+
+
+def or_by_feast(
+    method: Callable[Concatenate[_Store, _Parameters], _Result],
+) -> Callable[Concatenate[_Store, _Parameters], _Result]:
+    """Decorator: where ``method`` can't, Feast's method of the same name does it.
+
+    Its result is then Feast's, whose attributes ours has too.
+
+    Raises:
+        feastrs.errors.NeedsFeastError: feast is not installed; the message says why it is
+            needed and how to install it.
+
+    Example:
+        >>> from feastrs.delegation import or_by_feast
+        >>> @or_by_feast
+        ... def list_entities(store, tags=None):
+        ...     return ["driver"]
+        >>> list_entities(None)
+        ['driver']
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: _Store, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return method(self, *args, **kwargs)
+        except errors.NeedsFeastError as reason:
+            feast = self._feast_store(reason)
+        feasts = getattr(feast, method.__name__)
+        # `allow_cache` is a parameter of more methods here than there.
+        known = inspect.signature(feasts).parameters
+        named = {name: value for name, value in kwargs.items() if name in known}
+        return cast(_Result, _with_feasts_arguments(feast, feasts)(*args, **named))
+
+    return wrapper
+
+
+def _with_feasts_arguments(feast: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        named = {name: _as_feasts(feast, value) for name, value in kwargs.items()}
+        return method(*(_as_feasts(feast, value) for value in args), **named)
+
+    return wrapper
+
+
+def _as_feasts(feast: Any, value: Any) -> Any:
+    if isinstance(value, FeatureService):
+        return feast.get_feature_service(value.name)
+    # References may be a tuple here; Feast wants a list.
+    return list(value) if isinstance(value, tuple) else value
