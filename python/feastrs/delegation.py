@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from feastrs import errors
@@ -60,6 +62,12 @@ _FEAST_ONLY = frozenset(
         "write_to_online_store_async",
     }
 )
+
+# Settings of ours in sections of Feast's, where Feast refuses what it does not know.
+_OURS = {
+    "online_store": {"online_statuses", "enforce_online_ttl", "equal_timestamps", "read_command"},
+    "materialization": {"max_memory_mb", "on_null_key"},
+}
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -121,10 +129,7 @@ class FeastBacked:
                     f"{reason}: only Feast itself can do this; install it with "
                     "pip install 'feastrs[feast]'"
                 ) from missing
-            arguments = dict(self._arguments)
-            if isinstance(arguments.get("config"), Mapping):
-                arguments["config"] = feast.RepoConfig(**arguments["config"])
-            self._feast = feast.FeatureStore(**arguments)
+            self._feast = feast.FeatureStore(**_feasts(self._arguments))
         return self._feast
 
 
@@ -161,6 +166,46 @@ def or_by_feast(
         return cast(_Result, _with_feasts_arguments(feast, feasts)(*args, **named))
 
     return wrapper
+
+
+def _feasts(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without our settings, which Feast would refuse."""
+    from feast import RepoConfig
+
+    given = arguments.get("config")
+    if isinstance(given, Mapping):
+        settings = _without_ours(given)
+    elif given is None:
+        written = _in_file(arguments)
+        settings = _without_ours(written)
+        if settings == written:
+            return arguments
+    else:
+        return arguments
+    settings.setdefault("repo_path", Path(arguments.get("repo_path", ".")))
+    others = {name: value for name, value in arguments.items() if name != "fs_yaml_file"}
+    return others | {"config": RepoConfig(**settings)}
+
+
+def _in_file(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The settings in the file, as Feast reads them."""
+    import yaml
+    from feast.utils import get_default_yaml_file_path
+
+    path = arguments.get("fs_yaml_file")
+    if path is None:
+        path = get_default_yaml_file_path(Path(arguments.get("repo_path", ".")))
+    settings: dict[str, Any] = yaml.safe_load(os.path.expandvars(Path(path).read_text()))
+    return settings
+
+
+def _without_ours(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {key: kept for key, kept in value.items() if key not in _OURS[name]}
+        if name in _OURS and isinstance(value, Mapping)
+        else value
+        for name, value in settings.items()
+    }
 
 
 def _with_feasts_arguments(feast: Any, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -116,8 +116,9 @@ def test_a_store_of_feast_is_handed_over(
         def __init__(self, repo_path: str) -> None:
             assert repo_path == str(tmp_path)
 
-        def get_online_features(self, **arguments: Any) -> str:
-            asked.append(("read", arguments["features"]))
+        def get_online_features(self, features: Any, entity_rows: Any) -> str:
+            assert entity_rows == ROWS
+            asked.append(("read", features))
             return "Feast's answer"
 
         def materialize(self, **arguments: Any) -> None:
@@ -194,7 +195,7 @@ class TestFeastsPart:
         assert len(store.list_feature_views()) == len(NATIVE_VIEWS)
         assert store.materialize(EARLY, LATE).entities_written > DRIVERS
         store.teardown()
-        assert not (tmp_path / "registry.db").exists()
+        assert not (tmp_path / "online.db").exists()
 
     def test_a_version_is_asked_for(self, repo: Repo) -> None:
         def refused(store: Any) -> type[Exception]:
@@ -211,6 +212,18 @@ class TestFeastsPart:
         members = {name for name in dir(feast.FeatureStore) if not name.startswith("_")}
         missing = {name for name in members - not_ours if not hasattr(repo.ours(), name)}
         assert missing == set()
+
+
+@pytest.mark.parametrize("is_mapping", [False, True], ids=["file", "mapping"])
+def test_our_settings_are_kept_from_feast(is_mapping: bool, demo: Applied, tmp_path: Path) -> None:
+    repo = demo.open(
+        tmp_path,
+        online_store={"online_statuses": "feast", "equal_timestamps": "skip"},
+        settings={"materialization": {"max_memory_mb": 300}},
+    )
+    store = feastrs.FeatureStore(tmp_path, config=repo.config) if is_mapping else repo.ours()
+    assert store.registry.get_entity("driver", "demo").name == "driver"
+    assert store.provider is not None
 
 
 # Each with `store` opened on a repo, in a process where feast can't be imported.
