@@ -6,7 +6,7 @@
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|
-//! | L0 | [`error`], [`call`], [`config`] | failures, deadlines and interrupts, `feature_store.yaml` |
+//! | L0 | [`error`], [`call`], [`config`], [`process_local`] | failures, deadlines and interrupts, `feature_store.yaml`, forks |
 //! | L1 | [`value`], [`key`], [`hash`] | Feast's bytes: values, entity keys, field names |
 //! | L2 | [`registry`], [`store`] | where definitions and online rows live |
 //! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
@@ -18,6 +18,7 @@
 pub mod call;
 pub mod config;
 pub mod error;
+pub mod process_local;
 
 pub mod hash;
 pub mod key;

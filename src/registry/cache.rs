@@ -16,6 +16,7 @@ use super::splice::{Change, ChangeKind};
 use crate::call::Call;
 use crate::config::RepoConfig;
 use crate::error::Result;
+use crate::process_local::ProcessLocal;
 
 /// Nobody is refreshing.
 const NOBODY: u32 = 0;
@@ -29,7 +30,9 @@ pub struct RegistryCache {
     project: String,
     ttl: Option<Duration>,
     watches_file: bool,
-    snapshot: RwLock<Snapshot>,
+    // What was there when the registry was opened, and what each process has read since.
+    opened: Snapshot,
+    newer: ProcessLocal<RwLock<Option<Snapshot>>>,
     // The process that is refreshing, by its id: one that was inherited by a fork is void.
     refresher: AtomicU32,
 }
@@ -47,14 +50,15 @@ impl RegistryCache {
     /// Opens and reads the registry of `config`.
     pub fn open(config: &RepoConfig) -> Result<Self> {
         let file = RegistryFile::open(&config.registry)?;
-        let snapshot = read(&file, &config.project)?;
+        let opened = read(&file, &config.project)?;
         let ttl = config.registry.cache_ttl_seconds;
         Ok(RegistryCache {
             file,
             project: config.project.clone(),
             ttl: (ttl > 0).then(|| Duration::from_secs(ttl)),
             watches_file: config.registry.watches_file,
-            snapshot: RwLock::new(snapshot),
+            opened,
+            newer: ProcessLocal::new(),
             refresher: AtomicU32::new(NOBODY),
         })
     }
@@ -131,12 +135,13 @@ impl RegistryCache {
 
     // A poisoned lock is a panic between two moves of a pointer: both states are whole.
     fn current(&self) -> Snapshot {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let newer = self.newer.get().read().unwrap_or_else(PoisonError::into_inner);
+        newer.as_ref().unwrap_or(&self.opened).clone()
     }
 
     fn swap(&self, fresh: Snapshot) -> Arc<Catalog> {
         let catalog = fresh.catalog.clone();
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.newer.get().write().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
         catalog
     }
 }

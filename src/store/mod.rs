@@ -5,7 +5,6 @@
 //! come encoded, values come and go as serialized `feast.types.Value`.
 
 mod open;
-mod process_local;
 pub mod redis;
 pub mod sqlite;
 

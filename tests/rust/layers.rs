@@ -9,6 +9,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("error", 0),
     ("call", 0),
     ("config", 0),
+    ("process_local", 0),
     ("value", 1),
     ("key", 1),
     ("hash", 1),

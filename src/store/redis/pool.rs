@@ -10,7 +10,7 @@ use super::options::Options;
 use super::tls;
 use crate::call::Call;
 use crate::error::Result;
-use crate::store::process_local::ProcessLocal;
+use crate::process_local::ProcessLocal;
 
 pub(super) struct Pool {
     options: Options,

@@ -8,7 +8,7 @@ use super::{reader, table, writer};
 use crate::call::Call;
 use crate::config::SqliteConfig;
 use crate::error::Result;
-use crate::store::process_local::ProcessLocal;
+use crate::process_local::ProcessLocal;
 use crate::store::{
     EqualTimestamps, OnlineStore, ReadGroup, RowSink, StoredView, WriteBatch, WriteReport,
 };

@@ -1,7 +1,8 @@
 //! State that belongs to one process: what a forked child inherits it neither uses nor drops.
 //!
 //! A socket that two processes write to mixes their replies, and a SQLite connection closed in
-//! the child releases the parent's file locks. Must not know what it holds.
+//! the child releases the parent's file locks; a lock that another thread held at the moment of
+//! the fork stays held. Must not know what it holds.
 
 use std::mem::ManuallyDrop;
 use std::process;
@@ -11,8 +12,14 @@ use std::sync::OnceLock;
 ///
 /// A list of cells, not a map behind a lock: a lock that another thread held at the moment of
 /// the fork would stay held in the child for ever.
-pub(super) struct ProcessLocal<T> {
+pub struct ProcessLocal<T> {
     first: OnceLock<Box<Cell<T>>>,
+}
+
+impl<T> std::fmt::Debug for ProcessLocal<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessLocal").finish_non_exhaustive()
+    }
 }
 
 struct Cell<T> {
@@ -21,13 +28,20 @@ struct Cell<T> {
     next: OnceLock<Box<Cell<T>>>,
 }
 
+impl<T: Default> Default for ProcessLocal<T> {
+    fn default() -> Self {
+        ProcessLocal::new()
+    }
+}
+
 impl<T: Default> ProcessLocal<T> {
-    pub(super) const fn new() -> Self {
+    /// With no value yet.
+    pub const fn new() -> Self {
         ProcessLocal { first: OnceLock::new() }
     }
 
     /// The value of this process, made on first use.
-    pub(super) fn get(&self) -> &T {
+    pub fn get(&self) -> &T {
         let process = process::id();
         let mut slot = &self.first;
         loop {
