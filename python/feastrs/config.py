@@ -44,10 +44,16 @@ class ConfigSection:
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{name}='***'" if name in _SECRETS else f"{name}={value!r}"
+            f"{name}='***'" if _is_secret(name, value) else f"{name}={value!r}"
             for name, value in self._settings.items()
         )
         return f"{type(self).__name__}({shown})"
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    # The address of a database holds a password before its "@".
+    is_login = isinstance(value, str) and "://" in value and "@" in value
+    return name in _SECRETS or is_login
 
 
 class RepoConfig(ConfigSection):

@@ -19,6 +19,7 @@ import feastrs
 from feastrs.errors import UnsupportedError
 from testbed.demo import DRIVERS, NATIVE_VIEWS, definitions, make_demo, write_parquet
 from testbed.doors import difference
+from testbed.refusals import SECRET
 from testbed.repo import EARLY, LATE, Applied, Repo
 
 ROWS = [{"driver_id": 1000, "factor": 3}, {"driver_id": 1007, "factor": 1}]
@@ -224,6 +225,17 @@ def test_our_settings_are_kept_from_feast(is_mapping: bool, demo: Applied, tmp_p
     store = feastrs.FeatureStore(tmp_path, config=repo.config) if is_mapping else repo.ours()
     assert store.registry.get_entity("driver", "demo").name == "driver"
     assert store.provider is not None
+
+
+def test_the_login_of_a_registry_is_not_printed(demo: Applied, tmp_path: Path) -> None:
+    repo = demo.open(tmp_path)
+    path = f"postgresql://someone:{SECRET}@db/feast"
+    repo.config["registry"] = {"registry_type": "sql", "path": path}
+    repo.write_config()
+    config = repo.ours().config
+    assert config.registry.path == path
+    assert SECRET not in repr(config)
+    assert SECRET not in repr(repo.ours())
 
 
 # Each with `store` opened on a repo, in a process where feast can't be imported.
