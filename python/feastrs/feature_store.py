@@ -409,7 +409,8 @@ class FeatureStore(FeastBacked):
         every_time = bool(arguments.get("disable_event_timestamp", False))
         reports = []
         if ours:
-            reports = self._native.materialize(ours, start, end, every_time, Progress())
+            with Progress() as progress:
+                reports = self._native.materialize(ours, start, end, every_time, progress)
         if obstacles:
             _LOG.info("through Feast: %s", reasons)
             getattr(feast, method)(feature_views=list(obstacles), **arguments)

@@ -15,6 +15,7 @@ use crate::key::KeyVersion;
 use crate::materialize::divide;
 use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{self, FeatureSet, PlanOptions, ReadPlan};
+use crate::process_local::ProcessLocal;
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
 use crate::store::{self, OnlineStore};
@@ -36,7 +37,7 @@ pub struct Store {
     pub(super) config: RepoConfig,
     registry: OnceLock<RegistryCache>,
     online: OnceLock<Arc<dyn OnlineStore>>,
-    plans: Mutex<Plans>,
+    plans: ProcessLocal<Mutex<Plans>>,
 }
 
 #[derive(Default)]
@@ -66,7 +67,7 @@ impl Store {
             config,
             registry: OnceLock::new(),
             online: OnceLock::new(),
-            plans: Mutex::default(),
+            plans: ProcessLocal::new(),
         }
     }
 
@@ -98,7 +99,7 @@ impl Store {
 
     fn plan(&self, request: PlanRequest) -> Result<Arc<ReadPlan>> {
         let catalog = self.registry()?.catalog()?;
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = self.plans.get().lock().unwrap_or_else(PoisonError::into_inner);
         let is_current =
             plans.catalog.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, &catalog));
         if !is_current || plans.by_request.len() >= MAX_PLANS {
