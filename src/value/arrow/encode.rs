@@ -169,14 +169,17 @@ fn lists(lists: &ListArray, value_type: ValueType) -> PackedBytes {
         Some(ValueType::Double) => {
             let numbers = items.as_primitive::<Float64Type>();
             packed_fixed(lists, value_type, |index| {
-                (if numbers.is_null(index) { f64::NAN } else { numbers.values()[index] })
+                let number = numbers.values()[index];
+                // Python's protobuf has one NaN, whatever sign and payload it came with.
+                (if numbers.is_null(index) || number.is_nan() { f64::NAN } else { number })
                     .to_le_bytes()
             })
         }
         Some(ValueType::Float) => {
             let numbers = items.as_primitive::<Float32Type>();
             packed_fixed(lists, value_type, |index| {
-                (if numbers.is_null(index) { f32::NAN } else { numbers.values()[index] })
+                let number = numbers.values()[index];
+                (if numbers.is_null(index) || number.is_nan() { f32::NAN } else { number })
                     .to_le_bytes()
             })
         }

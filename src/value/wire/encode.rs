@@ -90,6 +90,9 @@ fn put_number(out: &mut Vec<u8>, tag: Option<(u32, u32)>, number: &Value<'_>) {
         Value::Int32(number) => put_varint(out, i64::from(*number) as u64),
         Value::Int64(number) | Value::UnixTimestamp(number) => put_varint(out, *number as u64),
         Value::Bool(number) => put_varint(out, u64::from(*number)),
+        // Python's protobuf has one NaN, whatever sign and payload it came with.
+        Value::Double(number) if number.is_nan() => out.extend_from_slice(&f64::NAN.to_le_bytes()),
+        Value::Float(number) if number.is_nan() => out.extend_from_slice(&f32::NAN.to_le_bytes()),
         Value::Double(number) => out.extend_from_slice(&number.to_le_bytes()),
         Value::Float(number) => out.extend_from_slice(&number.to_le_bytes()),
         _ => {}

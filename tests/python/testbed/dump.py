@@ -15,6 +15,7 @@ from typing import Any
 
 import redis
 from feast.protos.feast.types.Value_pb2 import Value
+from google.protobuf.message import DecodeError
 
 TTL_SLACK_SECONDS = 2
 
@@ -36,7 +37,10 @@ def canonical(data: bytes) -> bytes:
     if not data:
         return data
     value = Value()
-    value.ParseFromString(data)
+    try:
+        value.ParseFromString(data)
+    except DecodeError:
+        return data  # a field that Feast never wrote
     return _sorted(value).SerializeToString(deterministic=True) if _sort(value) else data
 
 

@@ -124,8 +124,13 @@ class RedisServer:
         )
 
     def fresh_database(self) -> int:
-        """The number of a database that no other test uses."""
-        return next(self._databases)
+        """The number of an empty database that no other test uses any more."""
+        taken = next(self._databases)
+        database = taken % DATABASES
+        if taken >= DATABASES:
+            with self.client(database) as client:
+                client.flushdb()
+        return database
 
     def connection_string(self, database: int) -> str:
         """Feast's form: `host:port,db=N`."""

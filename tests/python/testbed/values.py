@@ -58,6 +58,8 @@ from feast.types import (
 )
 
 NAN, INF = math.nan, math.inf
+# A NaN with its sign bit set, as x86 makes it.
+MINUS_NAN = math.copysign(math.nan, -1)
 UTC = timezone.utc
 U1, U2 = str(uuid.UUID(int=1)), "6f1c1c3e-8f0b-4b1a-9a49-0e6b8f5d2c11"
 T1 = "c9aec822-6a1b-11ee-8c99-0242ac120002"
@@ -136,10 +138,13 @@ CASES: list[Case] = [
         "float32_list",
         Array(Float32),
         pa.list_(pa.float32()),
-        [[0.5, NAN, INF], [], None, [1.0, None]],
+        [[0.5, NAN, INF, MINUS_NAN], [], None, [1.0, None]],
     ),
     Case(
-        "float64_list", Array(Float64), pa.list_(pa.float64()), [[0.1, NAN], [], None, [1.0, None]]
+        "float64_list",
+        Array(Float64),
+        pa.list_(pa.float64()),
+        [[0.1, NAN, MINUS_NAN], [], None, [1.0, None]],
     ),
     Case(
         "float32_fixed_list",
