@@ -1,16 +1,23 @@
-//! The core alone, with no Python: values to and from bytes, entity keys, field names.
-//! `make bench-core` runs it; figures per row are criterion's time divided by `ROWS`.
+//! The core alone, with no Python: values to and from bytes, entity keys, field names, and
+//! Redis replies. `make bench-core` runs it; criterion shows elements a second.
 
 use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread;
 
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array,
     ListArray, StringArray, types::Float32Type,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use feastrs::call::Call;
+use feastrs::config::{ReadCommand, RedisConfig, Secret};
 use feastrs::hash::field_name;
 use feastrs::key::{KeyEncoder, KeyVersion};
+use feastrs::store::redis::RedisStore;
+use feastrs::store::{OnlineStore, ReadGroup, RowSink, StoredFeature, StoredView};
 use feastrs::value::arrow::encode_values;
 use feastrs::value::wire::ColumnDecoder;
 use feastrs::value::{PackedBytes, ValueType};
@@ -95,5 +102,99 @@ fn field_names(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, encode, decode, keys, field_names);
+const FEATURES: usize = 50;
+
+/// A server that answers every HMGET with `FEATURES` doubles and a timestamp: what a read
+/// costs when Redis itself costs nothing.
+fn canned_server() -> SocketAddr {
+    let mut reply = format!("*{}\r\n", FEATURES + 1).into_bytes();
+    for value in 0..FEATURES {
+        reply.extend_from_slice(b"$9\r\n\x29");
+        reply.extend_from_slice(&(value as f64).to_le_bytes());
+        reply.extend_from_slice(b"\r\n");
+    }
+    reply.extend_from_slice(b"$6\r\n\x08\x80\x81\xc8\xac\x06\r\n");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it was just bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream, &reply);
+        }
+    });
+    address
+}
+
+fn answer(mut stream: TcpStream, reply: &[u8]) {
+    let mut received = vec![0; 1 << 20];
+    // The end of one piece may be the start of a command's name that goes on in the next.
+    let mut kept = 0;
+    while let Ok(count @ 1..) = stream.read(&mut received[kept..]) {
+        let data = &received[..kept + count];
+        let commands = data.windows(5).filter(|window| window == b"HMGET").count();
+        if stream.write_all(&reply.repeat(commands)).is_err() {
+            return;
+        }
+        let tail = data.len().saturating_sub(4)..data.len();
+        kept = tail.len();
+        received.copy_within(tail, 0);
+    }
+}
+
+/// Decodes what it is given, as an answer does.
+struct Decoding(Vec<ColumnDecoder>);
+
+impl RowSink for Decoding {
+    fn row(
+        &mut self,
+        _group: usize,
+        _view: usize,
+        _event_timestamp: Option<i64>,
+        values: &[Option<&[u8]>],
+    ) -> feastrs::Result<()> {
+        for (decoder, value) in self.0.iter_mut().zip(values) {
+            decoder.push(value.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+fn replies(criterion: &mut Criterion) {
+    let config = RedisConfig {
+        redis_type: "redis".into(),
+        connection_string: Secret::new(canned_server().to_string()),
+        key_ttl_seconds: None,
+        skip_dedup: false,
+        full_scan_for_deletion: true,
+        equal_timestamps_skip: false,
+        read_command: ReadCommand::Hmget,
+    };
+    let store = RedisStore::new(&config, "demo").expect("the configuration is complete");
+    let feature = |i| {
+        let name = format!("f_{i}");
+        StoredFeature { field: field_name("wide", &name), name }
+    };
+    let views = [StoredView {
+        name: "wide".into(),
+        features: (0..FEATURES).map(feature).collect(),
+        timestamp_field: b"_ts:wide".to_vec(),
+    }];
+    let mut group = criterion.benchmark_group("read and decode replies");
+    for rows in [1, 100] {
+        let mut keys = PackedBytes::default();
+        (0..rows as u64).for_each(|row| keys.push(&row.to_le_bytes()));
+        let groups = [ReadGroup { keys: &keys, views: &views, expected_fields: FEATURES + 1 }];
+        group.throughput(Throughput::Elements((rows * FEATURES) as u64));
+        group.bench_function(format!("{rows} x {FEATURES}"), |bench| {
+            bench.iter(|| {
+                let decoder = || ColumnDecoder::new(ValueType::Double, rows);
+                let mut sink = Decoding((0..FEATURES).map(|_| decoder()).collect());
+                store.read(&groups, &mut sink, &Call::unlimited()).expect("the server answers");
+                sink.0.into_iter().map(ColumnDecoder::finish).collect::<Result<Vec<_>, _>>()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, encode, decode, keys, field_names, replies);
 criterion_main!(benches);

@@ -436,6 +436,11 @@ def test_a_column_of_empty_values_is_not_null(
     assert read_x(repo.stock(), [0, 1, 2]) == column.to_pylist()
 
 
+def test_a_missing_part_of_a_composite_key_is_an_error(filled: Repo) -> None:
+    with pytest.raises(KeyError, match="customer_id"):
+        filled.ours().get_online_features(["order_stats:total"], [{"driver_id": 1000}])
+
+
 def test_null_val_is_null(either_store: RedisServer | None, tmp_path: Path) -> None:
     """A value whose case is `null_val`; stock Feast gives the number of the enum, 0."""
     repo = one_feature(tmp_path, Int64, pa.array([5])).open(tmp_path / "repo", either_store)
