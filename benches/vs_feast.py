@@ -71,10 +71,10 @@ class Job:
     @property
     def verdict(self) -> str:
         if self.limit is not None:
-            return "met" if max(self.ours) <= self.limit else "**missed**"
+            return "yes" if max(self.ours) <= self.limit else "**NO**"
         if self.target is None:
             return ""
-        return "met" if self.ratio >= self.target else "**missed**"
+        return "yes" if self.ratio >= self.target else "**NO**"
 
     @property
     def goal(self) -> str:
@@ -98,7 +98,7 @@ class Job:
             self.verdict,
             "yes" if self.correct else "**NO**",
         ]
-        return f"| {' | '.join(cells)} |"
+        return f"| {' | '.join(cell or '-' for cell in cells)} |"
 
 
 def spread_of(values: list[float]) -> str:
@@ -366,7 +366,7 @@ def same_hashes(left: redis.Redis, right: redis.Redis, count: int) -> bool:
 
 
 def report(bench: Bench, mode: str) -> str:
-    head = "| job | Feast | feastrs | ratio | spread | target | | correct |"
+    head = "| job | Feast | feastrs | ratio | spread | target | met | correct |"
     rule = "|---|---|---|---|---|---|---|---|"
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}"
