@@ -1,12 +1,18 @@
 //! What accompanies one call into the core from its caller: a deadline, and a way to be
-//! asked to stop. It must not know who asks: Python's signals come in through [`Interrupt`].
+//! asked to stop; and the present, which it is judged by. It must not know who asks: Python's signals come in through [`Interrupt`].
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest that a blocking wait may last before [`Call::check`] is asked again.
 pub const WAIT_SLICE: Duration = Duration::from_millis(100);
+
+/// The present, microseconds since the epoch.
+pub fn now_micros() -> i64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
+}
 
 /// Asked now and then, on the thread that made the call, whether to go on.
 pub trait Interrupt: Sync {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::locate::resolve;
 use super::section::Section;
 use super::settings::{MaterializationConfig, RegistryConfig, RepoConfig};
 use super::{online, variables};
@@ -133,14 +134,6 @@ fn parse_yaml(text: &str) -> Result<Value> {
             format!("not valid YAML{place}; look at the indentation and quotes there"),
         )
     })
-}
-
-/// `path` against the repository, if there is one and `path` is relative.
-pub(super) fn resolve(repo_path: Option<&Path>, path: &str) -> PathBuf {
-    match repo_path {
-        Some(repo_path) => repo_path.join(path),
-        None => PathBuf::from(path),
-    }
 }
 
 /// Feast's rules (`feast/repo_operations.py::is_valid_name`). It refuses hyphens for every

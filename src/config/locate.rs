@@ -23,6 +23,14 @@ pub fn locate(repo_path: Option<&Path>, fs_yaml_file: Option<&Path>) -> Result<(
     Ok((repo_path, yaml_file))
 }
 
+/// `path` against the repository, if there is one and `path` is relative.
+pub(super) fn resolve(repo_path: Option<&Path>, path: &str) -> PathBuf {
+    match repo_path {
+        Some(repo_path) => repo_path.join(path),
+        None => PathBuf::from(path),
+    }
+}
+
 /// `path` made absolute against the working directory, which is what `None` stands for.
 fn absolute(path: Option<&Path>) -> Result<PathBuf> {
     match path {

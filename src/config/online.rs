@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::load::resolve;
+use super::locate::resolve;
 use super::section::Section;
 use super::settings::{
     OnlineStoreConfig, ReadCommand, RedisConfig, Secret, ServingConfig, SqliteConfig,

@@ -5,12 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use pyo3::prelude::*;
 
-use crate::call::{Call, Interrupt};
+use crate::call::{Call, Interrupt, now_micros};
+use crate::config::RepoConfig;
 use crate::error::Result;
 use crate::materialize::{self, MaterializeRequest, Progress, Window};
+use crate::registry::RegistryCache;
+use crate::store::OnlineStore;
 
 use super::signals::{self, Signals};
-use super::store::{Store, now_micros};
 
 /// What became of one view.
 #[pyclass(frozen, module = "feastrs._native")]
@@ -140,22 +142,16 @@ pub fn request(
     MaterializeRequest { views: Some(views), window, every_row_until }
 }
 
-/// Runs `request` on `store`, telling `progress`.
+/// Runs `request`, telling `progress`.
 pub fn run(
-    store: &Store,
     request: &MaterializeRequest,
+    registry: &RegistryCache,
+    online: &dyn OnlineStore,
+    config: &RepoConfig,
     progress: Py<PyAny>,
 ) -> Result<Vec<ViewReport>> {
     let watcher = Watcher { progress, raised: Mutex::default() };
-    let online = store.online()?;
     let call = Call { deadline: None, interrupt: &watcher };
-    let report = materialize::materialize(
-        request,
-        store.registry()?,
-        online.as_ref(),
-        &store.config,
-        &watcher,
-        &call,
-    )?;
+    let report = materialize::materialize(request, registry, online, config, &watcher, &call)?;
     Ok(report.views.into_iter().map(|report| ViewReport { report }).collect())
 }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::call::now_micros;
 use crate::config::{self, OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyVersion;
@@ -34,7 +34,7 @@ type Dicts<'py> = Vec<Bound<'py, PyDict>>;
 /// One feature repository, opened.
 #[pyclass(frozen, module = "feastrs._native")]
 pub struct Store {
-    pub(super) config: RepoConfig,
+    config: RepoConfig,
     registry: OnceLock<RegistryCache>,
     online: OnceLock<Arc<dyn OnlineStore>>,
     plans: ProcessLocal<Mutex<Plans>>,
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// The registry, opened on first need.
-    pub(super) fn registry(&self) -> Result<&RegistryCache> {
+    fn registry(&self) -> Result<&RegistryCache> {
         if let Some(registry) = self.registry.get() {
             return Ok(registry);
         }
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// The online store, opened on first need.
-    pub(super) fn online(&self) -> Result<Arc<dyn OnlineStore>> {
+    fn online(&self) -> Result<Arc<dyn OnlineStore>> {
         if let Some(online) = self.online.get() {
             return Ok(online.clone());
         }
@@ -148,13 +148,6 @@ impl Store {
         };
         StatusRules { max_age_at: serving.enforce_online_ttl.then(now_micros), feast }
     }
-}
-
-/// Microseconds since the epoch, now.
-pub(super) fn now_micros() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[pymethods]
@@ -355,7 +348,10 @@ impl Store {
     ) -> PyResult<Vec<ViewReport>> {
         let request = materialize::request(feature_views, start, end, disable_event_timestamp);
 
-        let reports = py.detach(|| materialize::run(self, &request, progress))?;
+        let reports = py.detach(|| {
+            let (registry, online) = (self.registry()?, self.online()?);
+            materialize::run(&request, registry, online.as_ref(), &self.config, progress)
+        })?;
 
         Ok(reports)
     }

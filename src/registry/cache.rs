@@ -7,13 +7,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::catalog::{Catalog, ViewState};
 use super::decode::decode;
 use super::sources::{FileStamp, RegistryFile};
 use super::splice::{Change, ChangeKind};
-use crate::call::Call;
+use crate::call::{Call, now_micros};
 use crate::config::RepoConfig;
 use crate::error::Result;
 use crate::process_local::ProcessLocal;
@@ -117,9 +117,8 @@ impl RegistryCache {
     }
 
     fn change(&self, view: &str, kind: ChangeKind) -> Change {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = i64::try_from(since_epoch.unwrap_or_default().as_micros()).unwrap_or(i64::MAX);
-        Change { project: self.project.clone(), view: view.to_owned(), kind, now }
+        let (project, view) = (self.project.clone(), view.to_owned());
+        Change { project, view, kind, now: now_micros() }
     }
 
     fn is_due(&self, snapshot: &Snapshot) -> bool {

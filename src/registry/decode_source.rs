@@ -1,7 +1,7 @@
 //! Data sources from their messages (`feast/data_source.py`, `feast/infra/offline_stores/`).
 
 use super::catalog::{DataSource, SourceKind};
-use super::decode::{fields_of, micros};
+use super::decode_field::{fields_of, micros};
 use super::messages as pb;
 use crate::error::Result;
 

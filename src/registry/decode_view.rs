@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::catalog::{
     DataSource, FeatureView, OnDemandSource, Projection, SourceKind, ViewKind, ViewState,
 };
-use super::decode::{fields_of, micros, projection};
+use super::decode_field::{fields_of, micros, projection};
 use super::decode_source::data_source;
 use super::messages::{self as pb, Time};
 use crate::error::{Error, ErrorKind, Result};

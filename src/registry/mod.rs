@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod catalog;
 mod decode;
+mod decode_field;
 mod decode_source;
 mod decode_view;
 mod dtype;
