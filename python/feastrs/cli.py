@@ -53,7 +53,8 @@ def run(argv: Sequence[str]) -> int:
     _set_up_logging(options.log_level)
     try:
         options.command(options)
-        sys.stdout.flush()
+        # Not sys.stdout.flush(): a closed standard output is no object.
+        print(end="", flush=True)
     except UsageError as error:
         parser.error(str(error))
     except KeyboardInterrupt:

@@ -396,6 +396,8 @@ class FeatureStore(FeastBacked):
         start: int | None,
         end: int,
     ) -> MaterializationReport:
+        if isinstance(feature_views, str):
+            raise TypeError(f"feature_views is the str {feature_views!r}; give a list of names")
         try:
             ours, obstacles = self._native.materialization_plan(feature_views)
         except errors.NeedsFeastError as reason:

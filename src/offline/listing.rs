@@ -2,29 +2,48 @@
 //! Hidden files and those that begin with `_` are left out, as pyarrow and dask do.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Stands in a folder's name for a null.
+const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
+
 /// A file and the columns that the names of its folders give.
 #[derive(Debug)]
 pub(super) struct FoundFile {
     pub path: PathBuf,
-    pub partitions: Vec<(String, String)>,
+    pub partitions: Vec<(String, FolderValue)>,
+}
+
+/// What a folder's name says of every row below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FolderValue {
+    /// Nothing.
+    Null,
+    /// A number, where every folder of that column names one.
+    Number(i64),
+    /// Its text.
+    Text(String),
 }
 
 /// The files at `path`, in natural order (`part-2` before `part-10`); at least one.
 pub(super) fn find(path: &str, repo_path: Option<&Path>) -> Result<Vec<FoundFile>> {
     let full = resolve(path, repo_path)?;
-    let found = if full.is_file() {
+    let mut found = if full.is_file() {
         vec![FoundFile { path: full.clone(), partitions: Vec::new() }]
     } else if full.is_dir() {
         in_folder(&full)?
     } else {
         matching(&full)?
     };
-    if found.is_empty() { Err(not_found(path, &full)) } else { Ok(found) }
+    if found.is_empty() {
+        return Err(not_found(path, &full));
+    }
+    find_numbers(&mut found);
+    Ok(found)
 }
 
 /// The local path that `path` stands for (`FileSource.get_uri_for_file_path`).
@@ -108,16 +127,58 @@ fn has_parquet_extension(path: &Path) -> bool {
     ["parquet", "parq", "pq"].contains(&extension.as_ref())
 }
 
-fn partitions(base: &Path, file: &Path) -> Vec<(String, String)> {
+fn partitions(base: &Path, file: &Path) -> Vec<(String, FolderValue)> {
     let below = file.strip_prefix(base).unwrap_or(file);
     let folders = below.parent().into_iter().flat_map(Path::components);
     folders
         .filter_map(|part| {
             let text = part.as_os_str().to_str()?;
             let (name, value) = text.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
+            let value = match value {
+                NULL_FOLDER => FolderValue::Null,
+                text => FolderValue::Text(percent_decoded(text)),
+            };
+            Some((percent_decoded(name), value))
         })
         .collect()
+}
+
+/// `text` with `%20` and its like decoded; as it is, where that would be no text.
+fn percent_decoded(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let byte = after.get(..2).filter(|_| *first == b'%').and_then(hex_byte);
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
+}
+
+fn hex_byte(digits: &[u8]) -> Option<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let [high, low] = digits else { return None };
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+/// Columns of nothing but numbers become numbers, as pyarrow infers them from all folders:
+/// `01` is 1, but stays `01` beside `0a`.
+fn find_numbers(files: &mut [FoundFile]) {
+    let number = |text: &str| text.parse::<i32>().ok().map(i64::from);
+    let texts: HashSet<String> = files
+        .iter()
+        .flat_map(|file| &file.partitions)
+        .filter(|(_, value)| matches!(value, FolderValue::Text(text) if number(text).is_none()))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let all = files.iter_mut().flat_map(|file| &mut file.partitions);
+    for (_, value) in all.filter(|(name, _)| !texts.contains(name)) {
+        if let FolderValue::Text(text) = value
+            && let Some(number) = number(text)
+        {
+            *value = FolderValue::Number(number);
+        }
+    }
 }
 
 /// Orders runs of digits by their number, as dask orders files
@@ -200,7 +261,28 @@ mod tests {
             names(&found, &dir.path().join("t")),
             ["day=3/a.pq", "part-2.parquet", "part-10.parquet"]
         );
-        assert_eq!(found[0].partitions, [("day".to_owned(), "3".to_owned())]);
+        assert_eq!(found[0].partitions, [("day".to_owned(), FolderValue::Number(3))]);
+    }
+
+    #[test]
+    fn folder_names_are_decoded_and_typed_by_all_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        for folders in
+            ["b=01/a%20b=7", "b=0a/a%20b=__HIVE_DEFAULT_PARTITION__", "b=%C3%A9%/a%20b=-1"]
+        {
+            touch(&dir.path().join("t").join(folders).join("x.parquet"));
+        }
+
+        let found = find("t", Some(dir.path())).unwrap();
+
+        let values = |column: usize| -> Vec<FolderValue> {
+            found.iter().map(|file| file.partitions[column].1.clone()).collect()
+        };
+        let texts = ["0a", "01", "é%"].map(|text| FolderValue::Text(text.to_owned()));
+        assert_eq!(values(0), texts);
+        let numbers = [FolderValue::Null, FolderValue::Number(7), FolderValue::Number(-1)];
+        assert_eq!(values(1), numbers);
+        assert_eq!(found[0].partitions[1].0, "a b");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::Type as PhysicalType;
 use parquet::file::metadata::RowGroupMetaData;
 
+use super::listing::FolderValue;
 use super::row_set::RowSet;
 use super::source::{PinnedFile, SourceFiles};
 use super::timestamps::{TimeWindow, Timestamps};
@@ -318,9 +319,12 @@ impl FileReader<'_> {
                 format!("file '{}' has no column '{name}'", self.pinned.path.display()),
             ));
         };
-        Ok(match value.parse::<i64>() {
-            Ok(number) => Arc::new(Int64Array::from_value(number, rows)),
-            Err(_) => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))),
+        Ok(match value {
+            FolderValue::Null => Arc::new(StringArray::new_null(rows)),
+            FolderValue::Number(number) => Arc::new(Int64Array::from_value(*number, rows)),
+            FolderValue::Text(text) => {
+                Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)))
+            }
         })
     }
 

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use super::listing;
+use super::listing::{self, FolderValue};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The files of one source, in the order in which their rows count.
@@ -26,8 +26,8 @@ pub struct PinnedFile {
     pub path: PathBuf,
     /// Its footer and schema.
     pub metadata: ArrowReaderMetadata,
-    /// Columns that the folder names give: `day=2024-01-01` is `("day", "2024-01-01")`.
-    pub partitions: Vec<(String, String)>,
+    /// Columns that the folder names give: `day=3` is `("day", Number(3))`.
+    pub partitions: Vec<(String, FolderValue)>,
     /// Rows of the source before this file.
     pub first_row: u64,
     stamp: Stamp,
@@ -85,8 +85,18 @@ impl SourceFiles {
         }
     }
 
-    /// Checks that every file has the column `name`, needed as `role` ("the join key 'x'").
+    /// Checks that every file has the column `name` once, needed as `role` ("the join key 'x'").
     pub fn require_column(&self, name: &str, role: &str) -> Result<()> {
+        if let Some(file) = self.files.iter().find(|file| file.has_column_twice(name)) {
+            return Err(Error::new(
+                ErrorKind::SourceInvalid,
+                format!(
+                    "file '{}' has more than one column '{name}', which is {role}: which of them \
+                     is meant can't be told",
+                    file.path.display()
+                ),
+            ));
+        }
         match self.files.iter().find(|file| !file.has_column(name)) {
             Some(file) => Err(Error::new(
                 ErrorKind::SourceInvalid,
@@ -127,6 +137,11 @@ impl PinnedFile {
     pub fn has_column(&self, name: &str) -> bool {
         self.metadata.schema().column_with_name(name).is_some()
             || self.partitions.iter().any(|(column, _)| column == name)
+    }
+
+    fn has_column_twice(&self, name: &str) -> bool {
+        let fields = self.metadata.schema().fields();
+        fields.iter().filter(|field| field.name() == name).nth(1).is_some()
     }
 
     fn column_names(&self) -> Vec<&str> {

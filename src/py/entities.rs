@@ -25,11 +25,18 @@ pub fn to_entities(plan: &ReadPlan, entity_rows: &Bound<'_, PyAny>) -> PyResult<
     for (name, values) in columns {
         let Some(key) = key_index(entity_rows.py(), plan, &name)? else { continue };
         let request_key = &plan.keys[key];
-        let column = value::list_to_column(&values, request_key.value_type, &request_key.name)?;
+        let column = match request_key.is_needed {
+            true => value::list_to_column(&values, request_key.value_type, &request_key.name)?,
+            false => value::list_to_shown(&values, &request_key.name)?,
+        };
         if column.values.len() != rows {
             return Err(unequal(&name, column.values.len(), rows));
         }
-        entities.columns.push((key, column));
+        // An entity's name and its join key may both be there: the later counts, as in Feast.
+        match entities.columns.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, earlier)) => *earlier = column,
+            None => entities.columns.push((key, column)),
+        }
     }
     Ok(entities)
 }
@@ -85,7 +92,7 @@ fn columns_of_mapping<'py>(entity_rows: &Bound<'py, PyAny>) -> PyResult<(NamedVa
         columns.push((column_name(&name)?, values));
     }
     let rows = match columns.first() {
-        Some((_, values)) => values.len()?,
+        Some((name, values)) => length(name, values)?,
         None => {
             return Err(PyValueError::new_err(
                 "entity_rows has no columns; give one for each join key, such as {'driver_id': [1001]}",
@@ -96,12 +103,21 @@ fn columns_of_mapping<'py>(entity_rows: &Bound<'py, PyAny>) -> PyResult<(NamedVa
         return Err(PyValueError::new_err("entity_rows has no rows; give at least one"));
     }
     for (name, values) in &columns {
-        let len = values.len()?;
+        let len = length(name, values)?;
         if len != rows {
             return Err(unequal(name, len, rows));
         }
     }
     Ok((columns, rows))
+}
+
+fn length(name: &str, values: &Bound<'_, PyAny>) -> PyResult<usize> {
+    values.len().map_err(|_| {
+        PyTypeError::new_err(format!(
+            "the values of '{name}' are of type {}; give a list, one value for each row",
+            type_name(values)
+        ))
+    })
 }
 
 fn as_row<'a, 'py>(row: &'a Bound<'py, PyAny>, index: usize) -> PyResult<&'a Bound<'py, PyDict>> {

@@ -61,6 +61,7 @@ impl Catalog {
         let found = self.positions().entities.get(name).and_then(|at| self.entities.get(*at));
         found.ok_or_else(|| {
             let names = self.entities.iter().map(|entity| entity.name.as_str());
+            let names = names.filter(|name| *name != FeatureView::DUMMY_ENTITY_NAME);
             let hint = hint(name, names, "entities");
             self.missing(ErrorKind::EntityNotFound, "Entity", name, &hint)
         })
@@ -111,7 +112,7 @@ mod tests {
         Catalog {
             project: "p".to_owned(),
             projects: vec![Project { name: "p".to_owned(), ..Project::default() }],
-            entities: vec![entity("driver"), entity("customer")],
+            entities: ["driver", FeatureView::DUMMY_ENTITY_NAME, "customer"].map(entity).into(),
             ..Catalog::default()
         }
     }
@@ -127,6 +128,8 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::EntityNotFound);
         let expected = "Entity drivers does not exist in project p; did you mean 'driver'?";
         assert_eq!(error.to_string(), expected);
+        let error = catalog().entity("x").unwrap_err().to_string();
+        assert!(error.ends_with("there is 'customer', 'driver'"), "{error}");
         assert_eq!(catalog().view("v").unwrap_err().kind(), ErrorKind::FeatureViewNotFound);
         assert_eq!(catalog().service("s").unwrap_err().kind(), ErrorKind::FeatureServiceNotFound);
         assert_eq!(catalog().data_source("d").unwrap_err().kind(), ErrorKind::DataSourceNotFound);

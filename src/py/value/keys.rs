@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, TimestampSecondArray,
+    ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, TimestampSecondArray, UInt32Array,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -56,6 +56,27 @@ pub fn list_to_column(
         _ => return through_wire(&list, value_type, name),
     };
     Ok(Column { value_type, layout: Layout::Typed, values })
+}
+
+/// The values of `name`, which no view needs: they only come back in the answer, and may be
+/// null there.
+pub fn list_to_shown(values: &Bound<'_, PyAny>, name: &str) -> Result<Column> {
+    let list = as_list(values).map_err(|why| not_a_list(name, &why))?;
+    let present = PyList::empty(list.py());
+    let mut indices = Vec::with_capacity(list.len());
+    for value in list.iter().map(|value| (!value.is_none()).then_some(value)) {
+        let place = u32::try_from(present.len()).map_err(|_| too_many_rows(name))?;
+        indices.push(value.is_some().then_some(place));
+        if let Some(value) = value {
+            present.append(value).map_err(|why| not_a_list(name, &why))?;
+        }
+    }
+    if present.is_empty() {
+        let values = Arc::new(StringArray::new_null(list.len()));
+        return Ok(Column { value_type: ValueType::String, layout: Layout::Typed, values });
+    }
+    let column = list_to_column(present.as_any(), None, name)?;
+    if column.len() == list.len() { Ok(column) } else { column.take(&UInt32Array::from(indices)) }
 }
 
 fn from_arrow(
@@ -207,6 +228,11 @@ fn refused(name: &str, row: usize, value: &str, value_type: ValueType, why: &str
         value_type.name()
     );
     Error::new(ErrorKind::InvalidArgument, message)
+}
+
+#[cold]
+fn too_many_rows(name: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("column '{name}' has more than 4 billion rows"))
 }
 
 #[cold]

@@ -15,5 +15,5 @@ mod keys;
 mod to_python;
 
 pub use codec::register;
-pub use keys::list_to_column;
+pub use keys::{list_to_column, list_to_shown};
 pub use to_python::column_to_list;

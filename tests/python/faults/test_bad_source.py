@@ -81,6 +81,11 @@ class TestSource:
         repo = materialize(tmp_path, without("x"), redis7)
         self.refused(repo, Exception, "'x'", "v.parquet")
 
+    def test_two_feature_columns_of_one_name(self, tmp_path: Path, redis7: RedisServer) -> None:
+        table = plain_table().append_column("x", pa.array([7.0, 8.0, 9.0]))
+        repo = materialize(tmp_path, table, redis7)
+        self.refused(repo, ValueError, "'x'", "more than one", "v.parquet")
+
     @pytest.mark.parametrize(
         "column",
         [

@@ -175,6 +175,37 @@ def test_ttl_is_enforced_online_by_setting(filled: Repo, tmp_path: Path) -> None
     assert response.statuses()["age"] == ["PRESENT", "NOT_FOUND"]
 
 
+def test_a_mapped_join_key_is_what_a_service_asks_by(filled: Repo) -> None:
+    """Feast takes whichever comes later in the row: the key of the map, or the key itself."""
+    places = range(3)
+    mapped = [{"origin_id": i, "target_id": 2 - i} for i in places]
+    both = [{**row, "place_id": 1} for row in mapped]
+    store = filled.ours()
+    service = store.get_feature_service("route_service")
+
+    def ask(rows: list[dict[str, int]]) -> dict[str, list[Any]]:
+        answer: dict[str, list[Any]] = store.get_online_features(
+            service, rows, full_feature_names=True
+        ).to_dict()
+        return {name: values for name, values in answer.items() if name != "place_id"}
+
+    assert ask(both) == ask(mapped)
+
+
+def test_among_equal_rows_of_a_source_the_last_is_materialized(
+    either_store: RedisServer | None, tmp_path: Path
+) -> None:
+    """Feast's local engine keeps the first of them, or any in a large table."""
+    applied = one_feature(tmp_path, Float64, pa.array([1.0, 2.0, 3.0]), keys=[1, 1, 1])
+    ours, stock = applied.twins(tmp_path / "twins", either_store)
+
+    ours.ours().materialize(EARLY, LATE)
+    stock.stock().materialize(EARLY, LATE)
+
+    assert read_x(ours.ours(), [1]) == [3.0]
+    assert read_x(stock.stock(), [1]) != [3.0]
+
+
 def test_newest_wins_whatever_the_order(
     demo: Applied, any_server: RedisServer | None, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureView, Field, ValueType
-from feast.types import Float64, Int64, String
+from feast.types import FeastType, Float64, Int64, String
 
 from testbed.demo import NATIVE_VIEWS, make_demo
 from testbed.dump import assert_same_redis, assert_same_sqlite, dump_redis
@@ -180,6 +180,53 @@ def test_folder_of_files(tmp_path: Path, redis7: RedisServer) -> None:
     materialize_both(twins)
 
     assert_equal_stores(*twins, rows=4)
+
+
+def partitioned(folder: Path, names: list[str], dtype: FeastType) -> FeatureView:
+    """A view of a folder of folders, each of one driver; its feature is in their names."""
+    for driver, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        table = {"driver_id": [driver], "event_timestamp": [AT], "x": [0.5]}
+        pq.write_table(pa.table(table), folder / name / "part.parquet")
+    schema = [Field(name="driver_id", dtype=Int64), Field(name="part", dtype=dtype)]
+    return FeatureView(
+        name="v",
+        entities=[DRIVER],
+        ttl=timedelta(days=1),
+        schema=schema,
+        source=file_source(folder),
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype"),
+    [
+        (["part=a%20b", "part=%C3%A9", "part=100%"], String),
+        (["part=01", "part=2"], Int64),
+        (["part=01", "part=2"], String),
+    ],
+    ids=["encoded", "numbers", "numbers-as-text"],
+)
+def test_columns_of_folder_names(
+    names: list[str], dtype: FeastType, tmp_path: Path, redis7: RedisServer
+) -> None:
+    view = partitioned(tmp_path / "parts", names, dtype)
+    twins = apply(tmp_path / "applied", [DRIVER, view]).twins(tmp_path / "twins", redis7)
+
+    materialize_both(twins)
+
+    assert_equal_stores(*twins, rows=len(names))
+
+
+def test_a_folder_name_may_stand_for_null(tmp_path: Path, redis7: RedisServer) -> None:
+    names = ["part=__HIVE_DEFAULT_PARTITION__", "part=eu"]
+    view = partitioned(tmp_path / "parts", names, String)
+    store = apply(tmp_path / "applied", [DRIVER, view]).open(tmp_path / "repo", redis7).ours()
+
+    store.materialize(EARLY, LATE)
+
+    answer = store.get_online_features(["v:part"], {"driver_id": [0, 1]}).to_dict()
+    assert answer["part"] == [None, "eu"]
 
 
 def test_glob(tmp_path: Path, redis7: RedisServer) -> None:

@@ -55,6 +55,14 @@ REQUESTS: dict[str, tuple[list[str], Any]] = {
     ),
     "no entity": (["world:mood"], [{"anything": 1}, {"anything": 2}]),
     "more columns than needed": (["driver_stats:trips"], [{"driver_id": 1001, "other": "x"}]),
+    "nulls where no view looks": (
+        ["driver_stats:trips"],
+        [{"driver_id": 1001, "customer_id": None}, {"driver_id": 1002, "customer_id": "c1"}],
+    ),
+    "only nulls where no view looks": (
+        ["driver_stats:trips"],
+        [{"driver_id": 1001, "customer_id": None}],
+    ),
     "nobody is there": (["driver_stats:trips", "driver_profile:tags"], [{"driver_id": -1}]),
 }
 
@@ -120,6 +128,19 @@ def test_short_names_of_a_service(repo: Repo) -> None:
             store.get_feature_service("driver_service"), ALL_DRIVERS
         ).to_dict(),
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*(deprecated|join key).*")
+@pytest.mark.parametrize("names", [("driver", "driver_id"), ("driver_id", "driver")])
+def test_an_entitys_name_beside_its_join_key(names: tuple[str, str], repo: Repo) -> None:
+    rows = [dict(zip(names, (1001, 1002), strict=True))]
+    ask_both(repo, lambda store: store.get_online_features(["driver_stats:trips"], rows).to_dict())
+
+
+@pytest.mark.parametrize("values", [5, None, iter([1001])], ids=repr)
+def test_what_is_no_column_of_values_is_named(values: Any, repo: Repo) -> None:
+    with pytest.raises(TypeError, match="'driver_id'"):
+        repo.ours().get_online_features(["driver_stats:trips"], {"driver_id": values})
 
 
 def test_a_service_that_was_never_applied(repo: Repo) -> None:
