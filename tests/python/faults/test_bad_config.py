@@ -140,6 +140,11 @@ def test_window_must_be_times(applied: Applied, tmp_path: Path) -> None:
     fails(TypeError, lambda: store.materialize("yesterday", datetime.now(timezone.utc)))
 
 
+def test_views_must_be_a_list(applied: Applied, tmp_path: Path) -> None:
+    store = applied.open(tmp_path / "repo").ours()
+    fails(TypeError, lambda: store.materialize(EARLY, LATE, "v"), "feature_views", "'v'", "list")
+
+
 def test_config_mapping_needs_no_file(applied: Applied, tmp_path: Path) -> None:
     repo = applied.open(tmp_path)
     config = yaml.safe_load((tmp_path / "feature_store.yaml").read_text())

@@ -153,3 +153,14 @@ def test_no_repo(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "feature_store.yaml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [(">&-", 0), (">/dev/full", 1), ("| true", 0)], ids=str
+)
+def test_what_becomes_of_output_that_goes_nowhere(redirection: str, code: int, repo: Repo) -> None:
+    command = f"{sys.executable} -m feastrs -c '{repo.folder}' entities list {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "NoneType" not in done.stderr
