@@ -13,7 +13,7 @@ from feastrs import errors, objects
 from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
 from feastrs.delegation import FeastBacked, or_by_feast
-from feastrs.materialization import MaterializationReport
+from feastrs.materialization import MaterializationReport, ViewReport
 from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Project
 from feastrs.online_response import OnlineResponse
 from feastrs.progress import Progress
@@ -297,9 +297,10 @@ class FeatureStore(FeastBacked):
             references = features
         else:
             service = _service_name(features)
-        return OnlineResponse(
-            self._native.get_online_features(entity_rows, references, service, full_feature_names)
+        result = self._native.get_online_features(
+            entity_rows, references, service, bool(full_feature_names)
         )
+        return OnlineResponse(result)
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -417,7 +418,7 @@ class FeatureStore(FeastBacked):
             _LOG.info("through Feast: %s", reasons)
             getattr(feast, method)(feature_views=list(obstacles), **arguments)
             self.refresh_registry()
-        return MaterializationReport(reports, obstacles)
+        return MaterializationReport([ViewReport.of(report) for report in reports], obstacles)
 
     def _online_views(self) -> list[str]:
         on_demand: list[Any] = self.list_on_demand_feature_views()
@@ -427,6 +428,15 @@ class FeatureStore(FeastBacked):
             *(view for view in on_demand if view.write_to_online_store),
         ]
         return [view.name for view in by_default if view.enabled]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Opened anew where it is unpickled, perhaps in another folder.
+        arguments = dict(self._arguments)
+        if self.repo_path is not None:
+            arguments["repo_path"] = str(self.repo_path)
+        if "fs_yaml_file" in arguments:
+            arguments["fs_yaml_file"] = str(Path(arguments["fs_yaml_file"]).absolute())
+        return _open, (type(self), arguments)
 
     def __repr__(self) -> str:
         return f"FeatureStore(project={self.project!r}, repo_path={str(self.repo_path)!r})"
@@ -452,3 +462,7 @@ def _micros(name: str, moment: datetime) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _open(cls: type[FeatureStore], arguments: dict[str, Any]) -> FeatureStore:
+    return cls(**arguments)

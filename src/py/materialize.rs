@@ -14,7 +14,7 @@ use crate::store::OnlineStore;
 
 use super::signals::{self, Signals};
 
-/// What became of one view.
+/// What became of one view; `feastrs.ViewReport` is made of it.
 #[pyclass(frozen, module = "feastrs._native")]
 pub struct ViewReport {
     report: materialize::ViewReport,
@@ -68,21 +68,6 @@ impl ViewReport {
     #[getter]
     fn seconds(&self) -> f64 {
         self.report.seconds
-    }
-
-    fn __repr__(&self) -> String {
-        let report = &self.report;
-        let mut text = format!(
-            "{}: {} rows read, {} entities written in {:.1} s",
-            report.view, report.rows_read, report.entities_written, report.seconds
-        );
-        if report.rows_older > 0 {
-            text += &format!(", {} older than the store", report.rows_older);
-        }
-        if report.null_keys > 0 {
-            text += &format!(", {} rows without key skipped", report.null_keys);
-        }
-        text
     }
 }
 
