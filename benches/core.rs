@@ -17,7 +17,7 @@ use feastrs::config::{ReadCommand, RedisConfig, Secret};
 use feastrs::hash::field_name;
 use feastrs::key::{KeyEncoder, KeyVersion};
 use feastrs::store::redis::RedisStore;
-use feastrs::store::{OnlineStore, ReadGroup, RowSink, StoredFeature, StoredView};
+use feastrs::store::{OnlineStore, RowSink, StoredFeature, StoredGroup, StoredView};
 use feastrs::value::arrow::encode_values;
 use feastrs::value::wire::ColumnDecoder;
 use feastrs::value::{PackedBytes, ValueType};
@@ -173,22 +173,23 @@ fn replies(criterion: &mut Criterion) {
         let name = format!("f_{i}");
         StoredFeature { field: field_name("wide", &name), name }
     };
-    let views = [StoredView {
+    let view = StoredView {
         name: "wide".into(),
         features: (0..FEATURES).map(feature).collect(),
         timestamp_field: b"_ts:wide".to_vec(),
-    }];
+    };
+    let reader = store.reader(&[StoredGroup { views: vec![view], expected_fields: FEATURES + 1 }]);
     let mut group = criterion.benchmark_group("read and decode replies");
     for rows in [1, 100] {
         let mut keys = PackedBytes::default();
         (0..rows as u64).for_each(|row| keys.push(&row.to_le_bytes()));
-        let groups = [ReadGroup { keys: &keys, views: &views, expected_fields: FEATURES + 1 }];
+        let keys = [keys];
         group.throughput(Throughput::Elements((rows * FEATURES) as u64));
         group.bench_function(format!("{rows} x {FEATURES}"), |bench| {
             bench.iter(|| {
                 let decoder = || ColumnDecoder::new(ValueType::Double, rows);
                 let mut sink = Decoding((0..FEATURES).map(|_| decoder()).collect());
-                store.read(&groups, &mut sink, &Call::unlimited()).expect("the server answers");
+                reader.read(&keys, &mut sink, &Call::unlimited()).expect("the server answers");
                 sink.0.into_iter().map(ColumnDecoder::finish).collect::<Result<Vec<_>, _>>()
             });
         });

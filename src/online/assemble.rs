@@ -78,6 +78,7 @@ impl<'a> Assembler<'a> {
         for (group, views) in self.plan.groups.iter().zip(self.groups) {
             groups.push(
                 group
+                    .stored
                     .views
                     .iter()
                     .zip(views)
@@ -106,7 +107,11 @@ impl RowSink for Assembler<'_> {
         };
         for (index, (column, value)) in columns.features.iter_mut().zip(values).enumerate() {
             column.push(*value, is_too_old, self.rules.feast).map_err(|error| {
-                in_column(error, &plan.views[view].name, &plan.views[view].features[index].name)
+                in_column(
+                    error,
+                    &plan.stored.views[view].name,
+                    &plan.stored.views[view].features[index].name,
+                )
             })?;
         }
         Ok(())

@@ -12,5 +12,5 @@ pub mod reference;
 
 pub use answer::{FeatureVector, OnlineFeatures, Status};
 pub use plan::{FeatureSet, PlanOptions, ReadPlan, RequestKey};
-pub use read::read;
+pub use read::{Entities, OnlineReader};
 pub use reference::FeatureRef;

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hash;
 use crate::key::{KeyEncoder, KeyVersion};
 use crate::registry::{Catalog, FeatureView, Projection, ViewKind, ViewState};
-use crate::store::{StoredFeature, StoredView};
+use crate::store::{StoredFeature, StoredGroup, StoredView};
 use crate::value::ValueType;
 
 use super::reference::FeatureRef;
@@ -56,14 +56,12 @@ pub struct PlanGroup {
     /// The join keys: the name in the store, and the index in [`ReadPlan::keys`]. Empty for
     /// views without entity.
     pub join_keys: Vec<(String, usize)>,
-    /// The views, each with the features to read.
-    pub views: Vec<StoredView>,
+    /// The views, each with the features to read, as the store knows them.
+    pub stored: StoredGroup,
     /// For each view and feature, its declared type.
     pub value_types: Vec<Vec<ValueType>>,
     /// For each view, how long a row is valid, microseconds; `None`: for ever.
     pub ttls: Vec<Option<i64>>,
-    /// What [`crate::store::ReadGroup::expected_fields`] is.
-    pub expected_fields: usize,
 }
 
 /// Where a column of the response comes from.
@@ -213,20 +211,19 @@ impl<'a> Planner<'a> {
                 let expected_fields = self.expected_fields(asked.view);
                 self.groups.push(PlanGroup {
                     join_keys,
-                    views: Vec::new(),
+                    stored: StoredGroup { views: Vec::new(), expected_fields },
                     value_types: Vec::new(),
                     ttls: Vec::new(),
-                    expected_fields,
                 });
                 self.groups.len() - 1
             }
         };
         let stored = stored_view(asked.view, self.options.versioned_views);
         let target = &mut self.groups[group];
-        target.views.push(stored);
+        target.stored.views.push(stored);
         target.value_types.push(Vec::new());
         target.ttls.push(asked.view.ttl.filter(|&ttl| ttl > 0));
-        let place = (group, target.views.len() - 1);
+        let place = (group, target.stored.views.len() - 1);
         self.placed.insert(asked.name_in_request, place);
         Ok(place)
     }
@@ -293,7 +290,7 @@ impl<'a> Planner<'a> {
         feature: &str,
     ) -> Result<usize> {
         let group = &mut self.groups[group];
-        let stored = &mut group.views[view];
+        let stored = &mut group.stored.views[view];
         if let Some(index) = stored.features.iter().position(|known| known.name == feature) {
             return Ok(index);
         }

@@ -1,5 +1,5 @@
-//! One online read: request columns -> keys -> store -> answer. Joins the pure plan and the
-//! pure assembly to a store.
+//! Online reads: request columns -> keys -> store -> answer. [`OnlineReader`] joins the pure
+//! plan and the pure assembly to a store.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use arrow_array::{ArrayRef, StringArray, UInt32Array};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::FeatureView;
-use crate::store::{OnlineStore, ReadGroup};
+use crate::store::{OnlineStore, StoreReader, StoredGroup};
 use crate::value::{Column, PackedBytes};
 
 use super::answer::{FeatureVector, OnlineFeatures};
-use super::assemble::{Assembler, StatusRules};
+use super::assemble::{Assembler, Found, StatusRules};
 use super::plan::{PlanGroup, ReadPlan};
 
 /// The entities of a request: some of the plan's keys, in the order in which the response
@@ -26,51 +26,85 @@ pub struct Entities {
     pub rows: usize,
 }
 
-/// Keys of one group, each once, and for each row of the request which one it is.
-struct UniqueKeys {
-    keys: PackedBytes,
-    // `None`: row i is key i.
-    rows: Option<UInt32Array>,
+/// A plan and a store, joined: what is asked again and again, for any entities.
+pub struct OnlineReader {
+    plan: ReadPlan,
+    stored: Arc<dyn StoreReader>,
 }
 
-/// Reads what `plan` says for `entities` from `store`.
-pub fn read(
-    plan: &ReadPlan,
-    entities: &Entities,
-    store: &dyn OnlineStore,
-    rules: &StatusRules,
-    call: &Call<'_>,
-) -> Result<OnlineFeatures> {
-    let unique = plan
-        .groups
-        .iter()
-        .map(|group| unique_keys(plan, group, entities))
-        .collect::<Result<Vec<_>>>()?;
-    let groups: Vec<ReadGroup<'_>> = plan
-        .groups
-        .iter()
-        .zip(&unique)
-        .map(|(group, unique)| ReadGroup {
-            keys: &unique.keys,
-            views: &group.views,
-            expected_fields: group.expected_fields,
-        })
-        .collect();
-
-    let key_counts: Vec<usize> = unique.iter().map(|unique| unique.keys.len()).collect();
-    let mut assembler = Assembler::new(plan, &key_counts, rules);
-    store.read(&groups, &mut assembler, call)?;
-    let found = assembler.finish()?;
-
-    let no_time = Arc::new(vec![0; entities.rows]);
-    let mut vectors = Vec::with_capacity(entities.columns.len() + plan.columns.len());
-    for (key, column) in &entities.columns {
-        let name = &plan.keys[*key].name;
-        vectors.push(FeatureVector::of_request(name, column.clone(), no_time.clone()));
+impl OnlineReader {
+    /// Reads what `plan` says from `store`.
+    pub fn new(plan: ReadPlan, store: &dyn OnlineStore) -> Self {
+        let groups: Vec<StoredGroup> =
+            plan.groups.iter().map(|group| group.stored.clone()).collect();
+        let stored = store.reader(&groups);
+        OnlineReader { plan, stored }
     }
-    let row_maps: Vec<Option<UInt32Array>> = unique.into_iter().map(|unique| unique.rows).collect();
-    vectors.extend(found.into_vectors(plan, &row_maps)?);
-    Ok(OnlineFeatures { vectors, join_keys: entities.columns.len(), rows: entities.rows })
+
+    /// What it reads.
+    pub fn plan(&self) -> &ReadPlan {
+        &self.plan
+    }
+
+    /// Reads for `entities`.
+    pub fn read(
+        &self,
+        entities: &Entities,
+        rules: &StatusRules,
+        call: &Call<'_>,
+    ) -> Result<OnlineFeatures> {
+        let lookup = Lookup::new(&self.plan, entities)?;
+        let mut assembler = lookup.assembler(rules);
+        self.stored.read(&lookup.keys, &mut assembler, call)?;
+        let found = assembler.finish()?;
+        lookup.answer(found)
+    }
+}
+
+/// One read before and after the store: pure.
+struct Lookup<'a> {
+    plan: &'a ReadPlan,
+    entities: &'a Entities,
+    // For each group of the plan, its keys, each once, and for each row of the request which
+    // one it is; `None`: row i is key i.
+    keys: Vec<PackedBytes>,
+    rows: Vec<Option<UInt32Array>>,
+}
+
+impl<'a> Lookup<'a> {
+    fn new(plan: &'a ReadPlan, entities: &'a Entities) -> Result<Self> {
+        let (mut keys, mut rows) = (Vec::new(), Vec::new());
+        for group in &plan.groups {
+            let unique = unique_keys(plan, group, entities)?;
+            keys.push(unique.keys);
+            rows.push(unique.rows);
+        }
+        Ok(Lookup { plan, entities, keys, rows })
+    }
+
+    /// What takes the rows that the store finds.
+    fn assembler(&self, rules: &'a StatusRules) -> Assembler<'a> {
+        let key_counts: Vec<usize> = self.keys.iter().map(PackedBytes::len).collect();
+        Assembler::new(self.plan, &key_counts, rules)
+    }
+
+    /// The answer, from what was found.
+    fn answer(self, found: Found) -> Result<OnlineFeatures> {
+        let Lookup { plan, entities, rows, .. } = self;
+        let no_time = Arc::new(vec![0; entities.rows]);
+        let mut vectors = Vec::with_capacity(entities.columns.len() + plan.columns.len());
+        for (key, column) in &entities.columns {
+            let name = &plan.keys[*key].name;
+            vectors.push(FeatureVector::of_request(name, column.clone(), no_time.clone()));
+        }
+        vectors.extend(found.into_vectors(plan, &rows)?);
+        Ok(OnlineFeatures { vectors, join_keys: entities.columns.len(), rows: entities.rows })
+    }
+}
+
+struct UniqueKeys {
+    keys: PackedBytes,
+    rows: Option<UInt32Array>,
 }
 
 fn unique_keys(plan: &ReadPlan, group: &PlanGroup, entities: &Entities) -> Result<UniqueKeys> {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyVersion;
 use crate::materialize::divide;
 use crate::online::assemble::{FeastStatuses, StatusRules};
-use crate::online::{self, FeatureSet, PlanOptions, ReadPlan};
+use crate::online::{FeatureSet, OnlineReader, PlanOptions, ReadPlan};
 use crate::process_local::ProcessLocal;
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
@@ -44,7 +44,7 @@ pub struct Store {
 struct Plans {
     // The snapshot that the plans were made from.
     catalog: Option<Arc<Catalog>>,
-    by_request: HashMap<PlanRequest, Arc<ReadPlan>>,
+    by_request: HashMap<PlanRequest, Arc<OnlineReader>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -97,7 +97,7 @@ impl Store {
         Ok(self.online.get_or_init(|| opened).clone())
     }
 
-    fn plan(&self, request: PlanRequest) -> Result<Arc<ReadPlan>> {
+    fn reader(&self, request: PlanRequest) -> Result<Arc<OnlineReader>> {
         let catalog = self.registry()?.catalog()?;
         let mut plans = self.plans.get().lock().unwrap_or_else(PoisonError::into_inner);
         let is_current =
@@ -106,17 +106,18 @@ impl Store {
             plans.by_request.clear();
             plans.catalog = Some(catalog.clone());
         }
-        if let Some(plan) = plans.by_request.get(&request) {
-            return Ok(plan.clone());
+        if let Some(reader) = plans.by_request.get(&request) {
+            return Ok(reader.clone());
         }
         let features = match &request.features {
             Requested::References(references) => FeatureSet::References(references),
             Requested::Service(name) => FeatureSet::Service(name),
         };
         let options = self.plan_options(request.full_feature_names);
-        let plan = Arc::new(ReadPlan::new(&catalog, features, &options)?);
-        plans.by_request.insert(request, plan.clone());
-        Ok(plan)
+        let plan = ReadPlan::new(&catalog, features, &options)?;
+        let reader = Arc::new(OnlineReader::new(plan, self.online()?.as_ref()));
+        plans.by_request.insert(request, reader.clone());
+        Ok(reader)
     }
 
     fn plan_options(&self, full_feature_names: bool) -> PlanOptions {
@@ -313,13 +314,11 @@ impl Store {
             None => Requested::References(features.unwrap_or_default()),
         };
         let request = PlanRequest { features, full_feature_names };
-        let plan = py.detach(|| self.plan(request))?;
-        let entities = to_entities(&plan, entity_rows)?;
+        let reader = py.detach(|| self.reader(request))?;
+        let entities = to_entities(reader.plan(), entity_rows)?;
 
-        let answer = py.detach(|| {
-            let online = self.online()?;
-            online::read(&plan, &entities, online.as_ref(), &self.status_rules(), &interruptible())
-        })?;
+        let answer =
+            py.detach(|| reader.read(&entities, &self.status_rules(), &interruptible()))?;
 
         Ok(OnlineResult::new(answer))
     }

@@ -10,6 +10,8 @@ pub mod sqlite;
 
 pub use open::open;
 
+use std::sync::Arc;
+
 use crate::call::Call;
 use crate::error::Result;
 use crate::value::PackedBytes;
@@ -34,13 +36,12 @@ pub struct StoredFeature {
     pub field: [u8; 4],
 }
 
-/// Entities that share join keys, and the views to read for each of them. In Redis each
-/// entity is one hash, so a group costs one command for each key.
-pub struct ReadGroup<'a> {
-    /// Encoded entity keys, each once, without the project.
-    pub keys: &'a PackedBytes,
+/// Views that are read for the same entities. In Redis each entity is one hash, so a group
+/// costs one command for each key.
+#[derive(Clone, Debug)]
+pub struct StoredGroup {
     /// The views, each with the features to read.
-    pub views: &'a [StoredView],
+    pub views: Vec<StoredView>,
     /// How many fields the whole hash of an entity is expected to have: all features of all
     /// views with these join keys, and a timestamp for each view.
     pub expected_fields: usize,
@@ -99,9 +100,9 @@ pub enum EqualTimestamps {
 
 /// Where online rows are read and written. Calls block; many threads may call at once.
 pub trait OnlineStore: Send + Sync {
-    /// Reads every view of every group for every key, and gives the rows to `sink`.
-    fn read(&self, groups: &[ReadGroup<'_>], sink: &mut dyn RowSink, call: &Call<'_>)
-    -> Result<()>;
+    /// Prepares the reading of `groups`: what does not depend on the entities is done here,
+    /// once. Does not connect.
+    fn reader(&self, groups: &[StoredGroup]) -> Arc<dyn StoreReader>;
 
     /// Writes a batch; for each entity the newest event timestamp wins, atomically. When it
     /// returns `Ok`, every row has been acknowledged by the store.
@@ -109,4 +110,11 @@ pub trait OnlineStore: Send + Sync {
 
     /// Makes what the views need before they are first written (SQLite: tables).
     fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> Result<()>;
+}
+
+/// Reads what it was prepared for, for any entities. Calls block; many threads may call at once.
+pub trait StoreReader: Send + Sync {
+    /// Reads every view of every group for every key, and gives the rows to `sink`. `keys[g]`
+    /// are the encoded entity keys of group `g`, each once, without the project.
+    fn read(&self, keys: &[PackedBytes], sink: &mut dyn RowSink, call: &Call<'_>) -> Result<()>;
 }

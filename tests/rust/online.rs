@@ -9,11 +9,14 @@ use feastrs::call::Call;
 use feastrs::online::assemble::{FeastStatuses, StatusRules};
 use feastrs::online::matrix::to_matrix;
 use feastrs::online::read::Entities;
-use feastrs::online::{FeatureSet, PlanOptions, ReadPlan, Status, read};
+use feastrs::online::{FeatureSet, OnlineReader, PlanOptions, ReadPlan, Status};
 use feastrs::registry::catalog::{Catalog, Entity, FeatureService, FeatureView, Field, Projection};
 use feastrs::registry::{ViewKind, ViewState};
-use feastrs::store::{OnlineStore, ReadGroup, RowSink, StoredView, WriteBatch, WriteReport};
-use feastrs::value::{Column, Layout, ValueType};
+use feastrs::store::{
+    OnlineStore, RowSink, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport,
+};
+
+use feastrs::value::{Column, Layout, PackedBytes, ValueType};
 use feastrs::{ErrorKind, Result};
 
 fn field(name: &str, value_type: ValueType) -> Field {
@@ -179,27 +182,15 @@ fn views_that_may_not_serve_are_refused() {
 }
 
 /// Answers every key with the rows it was made with.
+#[derive(Clone, Copy)]
 struct Rows {
     event_timestamp: Option<i64>,
     value: Option<&'static [u8]>,
 }
 
 impl OnlineStore for Rows {
-    fn read(
-        &self,
-        groups: &[ReadGroup<'_>],
-        sink: &mut dyn RowSink,
-        _call: &Call<'_>,
-    ) -> Result<()> {
-        for (group, asked) in groups.iter().enumerate() {
-            for _ in 0..asked.keys.len() {
-                for (view, stored) in asked.views.iter().enumerate() {
-                    let values = vec![self.value; stored.features.len()];
-                    sink.row(group, view, self.event_timestamp, &values)?;
-                }
-            }
-        }
-        Ok(())
+    fn reader(&self, groups: &[StoredGroup]) -> Arc<dyn StoreReader> {
+        Arc::new(RowsReader { rows: *self, groups: groups.to_vec() })
     }
 
     fn write(&self, _batch: &WriteBatch<'_>, _call: &Call<'_>) -> Result<WriteReport> {
@@ -207,6 +198,25 @@ impl OnlineStore for Rows {
     }
 
     fn prepare(&self, _views: &[StoredView], _call: &Call<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct RowsReader {
+    rows: Rows,
+    groups: Vec<StoredGroup>,
+}
+
+impl StoreReader for RowsReader {
+    fn read(&self, keys: &[PackedBytes], sink: &mut dyn RowSink, _call: &Call<'_>) -> Result<()> {
+        for (group, (asked, keys)) in self.groups.iter().zip(keys).enumerate() {
+            for _ in 0..keys.len() {
+                for (view, stored) in asked.views.iter().enumerate() {
+                    let values = vec![self.rows.value; stored.features.len()];
+                    sink.row(group, view, self.rows.event_timestamp, &values)?;
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -222,7 +232,8 @@ fn drivers(ids: &[i64]) -> Entities {
 
 fn statuses(store: &Rows, rules: &StatusRules) -> (Status, bool, i64) {
     let plan = plan_of(&["stats:a"], false).unwrap();
-    let answer = read(&plan, &drivers(&[1]), store, rules, &Call::unlimited()).unwrap();
+    let answer =
+        OnlineReader::new(plan, store).read(&drivers(&[1]), rules, &Call::unlimited()).unwrap();
     let vector = &answer.features()[0];
     (vector.statuses[0], vector.column.is_null(0), vector.event_timestamps[0])
 }
@@ -260,7 +271,9 @@ fn repeated_entities_come_back_in_every_row_and_into_the_matrix() {
     let row = Rows { event_timestamp: Some(5), value: Some(SEVEN) };
     let entities = drivers(&[3, 1, 3]);
 
-    let answer = read(&plan, &entities, &row, &StatusRules::default(), &Call::unlimited()).unwrap();
+    let answer = OnlineReader::new(plan, &row)
+        .read(&entities, &StatusRules::default(), &Call::unlimited())
+        .unwrap();
 
     let names: Vec<&str> = answer.vectors.iter().map(|vector| vector.name.as_str()).collect();
     assert_eq!(names, ["driver_id", "b", "c"]);
@@ -274,8 +287,9 @@ fn a_missing_join_key_is_named() {
     let row = Rows { event_timestamp: None, value: None };
     let nobody = Entities { columns: Vec::new(), rows: 1 };
 
-    let error =
-        read(&plan, &nobody, &row, &StatusRules::default(), &Call::unlimited()).unwrap_err();
+    let error = OnlineReader::new(plan, &row)
+        .read(&nobody, &StatusRules::default(), &Call::unlimited())
+        .unwrap_err();
 
     assert_eq!(error.kind(), ErrorKind::JoinKeyMissing);
     assert!(error.to_string().contains("driver_id"), "{error}");

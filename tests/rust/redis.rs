@@ -9,7 +9,7 @@ use feastrs::ErrorKind;
 use feastrs::call::{Call, Interrupt};
 use feastrs::config::{ReadCommand, RedisConfig};
 use feastrs::store::redis::RedisStore;
-use feastrs::store::{OnlineStore, ReadGroup, WriteBatch, WriteReport};
+use feastrs::store::{OnlineStore, StoredGroup, WriteBatch, WriteReport};
 
 use crate::redis_rows::{Row, Rows, packed, read, view, write};
 use crate::redis_server::{RedisServer, Reply, config, free_port};
@@ -71,16 +71,16 @@ fn many_groups_and_more_keys_than_one_chunk() {
     assert_eq!(write(&store, &wide, &names, 5, &value).unwrap().written, 3000);
     write(&store, &narrow, &["other"], 6, b"n").unwrap();
 
-    let (keys, other, none) = (packed(&names), packed(["other"]), packed::<&str>([]));
-    let (wide, narrow) = ([wide], [narrow]);
-    let groups = [
-        ReadGroup { keys: &none, views: &wide, expected_fields: 41 },
-        ReadGroup { keys: &keys, views: &wide, expected_fields: 41 },
-        ReadGroup { keys: &keys, views: &[], expected_fields: 41 },
-        ReadGroup { keys: &other, views: &narrow, expected_fields: 400 },
-    ];
+    let group = |views, expected_fields| StoredGroup { views, expected_fields };
+    let reader = store.reader(&[
+        group(vec![wide.clone()], 41),
+        group(vec![wide], 41),
+        group(Vec::new(), 41),
+        group(vec![narrow], 400),
+    ]);
+    let keys = [packed::<&str>([]), packed(&names), packed(&names), packed(["other"])];
     let mut rows = Rows::default();
-    store.read(&groups, &mut rows, &Call::unlimited()).unwrap();
+    reader.read(&keys, &mut rows, &Call::unlimited()).unwrap();
 
     assert_eq!(rows.0.keys().copied().collect::<Vec<_>>(), [(1, 0), (3, 0)]);
     assert_eq!(rows.0[&(1, 0)], vec![some(5, &[&value[..]; 40]); 3000]);
@@ -285,7 +285,7 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
     let read_time = started.elapsed();
     let write_error = write(&store, &view, &["k"], 2, b"y").unwrap_err();
     let deadline = Call { deadline: Some(Instant::now()), ..Call::unlimited() };
-    let late = store.read(&[], &mut Rows::default(), &deadline).unwrap_err();
+    let late = store.reader(&[]).read(&[], &mut Rows::default(), &deadline).unwrap_err();
     server.pause(false);
 
     for error in [&read_error, &write_error, &late] {
@@ -394,14 +394,13 @@ fn whoever_waits_can_be_interrupted() {
     let server = RedisServer::start();
     let (store, views) = (store(&server.config()), [view("v", 1)]);
     write(&store, &views[0], &["k"], 1, b"x").unwrap();
-    let keys = packed(["k"]);
-    let groups = [ReadGroup { keys: &keys, views: &views, expected_fields: 2 }];
+    let reader = store.reader(&[StoredGroup { views: views.to_vec(), expected_fields: 2 }]);
 
     server.pause(true);
     let started = Instant::now();
     let after = After(started + Duration::from_millis(150));
     let call = Call { deadline: None, interrupt: &after };
-    let error = store.read(&groups, &mut Rows::default(), &call).unwrap_err();
+    let error = reader.read(&[packed(["k"])], &mut Rows::default(), &call).unwrap_err();
     let waited = started.elapsed();
     server.pause(false);
 

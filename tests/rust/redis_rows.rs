@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use feastrs::Result;
 use feastrs::call::Call;
 use feastrs::store::{
-    OnlineStore, ReadGroup, RowSink, StoredFeature, StoredView, WriteBatch, WriteReport,
+    OnlineStore, RowSink, StoredFeature, StoredGroup, StoredView, WriteBatch, WriteReport,
 };
 use feastrs::value::PackedBytes;
 
@@ -68,10 +68,9 @@ pub fn read(
     keys: &[&str],
     expected_fields: usize,
 ) -> Result<Vec<Vec<Row>>> {
-    let keys = packed(keys);
-    let groups = [ReadGroup { keys: &keys, views, expected_fields }];
+    let reader = store.reader(&[StoredGroup { views: views.to_vec(), expected_fields }]);
     let mut rows = Rows::default();
-    store.read(&groups, &mut rows, &Call::unlimited())?;
+    reader.read(&[packed(keys)], &mut rows, &Call::unlimited())?;
     Ok((0..views.len()).map(|view| rows.0.remove(&(0, view)).unwrap_or_default()).collect())
 }
 

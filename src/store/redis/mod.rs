@@ -8,6 +8,7 @@ mod connection;
 mod fresh;
 mod options;
 mod pool;
+mod read_job;
 mod read_layout;
 mod reader;
 mod refusal;

@@ -1,9 +1,9 @@
 //! How one group is read: which command, which fields, and where in a row each reply field
-//! goes. Pure: made once for a read, then used for every key.
+//! goes. Pure: made once for a reader, then used for every key.
 
 use super::codec::append_argument;
 use crate::config::ReadCommand;
-use crate::store::{ReadGroup, StoredView};
+use crate::store::{StoredGroup, StoredView};
 
 /// HGETALL costs the server less than HMGET from about this share of the hash's fields on:
 /// one part in four.
@@ -26,25 +26,26 @@ pub(super) struct ReadLayout {
 }
 
 /// Where the row of a view lies among the slots.
-#[derive(Clone, Copy)]
 pub(super) struct ViewSlots {
+    /// The view's name, for messages.
+    pub(super) name: String,
     pub(super) timestamp: usize,
     pub(super) end: usize,
 }
 
 impl ReadLayout {
-    pub(super) fn new(group: &ReadGroup<'_>, command: ReadCommand) -> Self {
+    pub(super) fn new(group: &StoredGroup, command: ReadCommand) -> Self {
         let (mut views, mut fields, mut slot) = (Vec::new(), Vec::new(), 0);
-        for view in group.views {
+        for view in &group.views {
             append_argument(&mut fields, &view.timestamp_field);
             for feature in &view.features {
                 append_argument(&mut fields, &feature.field);
             }
             let end = slot + 1 + view.features.len();
-            views.push(ViewSlots { timestamp: slot, end });
+            views.push(ViewSlots { name: view.name.clone(), timestamp: slot, end });
             slot = end;
         }
-        let (lookup, copies) = FieldLookup::new(group.views, slot);
+        let (lookup, copies) = FieldLookup::new(&group.views, slot);
         let is_hgetall = match command {
             ReadCommand::Hgetall => true,
             ReadCommand::Hmget => false,
@@ -157,7 +158,6 @@ impl FieldLookup {
 mod tests {
     use super::*;
     use crate::store::StoredFeature;
-    use crate::value::PackedBytes;
 
     fn view(name: &str, fields: &[u32]) -> StoredView {
         StoredView {
@@ -174,8 +174,7 @@ mod tests {
     }
 
     fn layout(views: &[StoredView], expected_fields: usize, command: ReadCommand) -> ReadLayout {
-        let keys = PackedBytes::default();
-        ReadLayout::new(&ReadGroup { keys: &keys, views, expected_fields }, command)
+        ReadLayout::new(&StoredGroup { views: views.to_vec(), expected_fields }, command)
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::connection::Connection;
 use super::{refusal, table};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{ReadGroup, RowSink, StoredView};
+use crate::store::{RowSink, StoredGroup, StoredView};
+use crate::value::PackedBytes;
 
 /// The caller is asked whether to go on after so many entities.
 const KEYS_PER_CHECK: usize = 256;
@@ -15,15 +16,17 @@ const KEYS_PER_CHECK: usize = 256;
 pub(super) fn read(
     connection: &Connection,
     project: &str,
-    groups: &[ReadGroup<'_>],
+    groups: &[StoredGroup],
+    keys: &[PackedBytes],
     sink: &mut dyn RowSink,
     call: &Call<'_>,
 ) -> Result<()> {
     call.check()?;
     connection.transaction("BEGIN", call, || {
-        for (index, group) in groups.iter().enumerate() {
-            for view in 0..group.views.len() {
-                read_view(connection, project, group, Place { group: index, view }, sink, call)?;
+        for (index, (group, keys)) in groups.iter().zip(keys).enumerate() {
+            for (view, stored) in group.views.iter().enumerate() {
+                let asked = Asked { view: stored, keys, place: Place { group: index, view } };
+                read_view(connection, project, &asked, sink, call)?;
             }
         }
         Ok(())
@@ -36,15 +39,20 @@ struct Place {
     view: usize,
 }
 
+struct Asked<'a> {
+    view: &'a StoredView,
+    keys: &'a PackedBytes,
+    place: Place,
+}
+
 fn read_view(
     connection: &Connection,
     project: &str,
-    group: &ReadGroup<'_>,
-    place: Place,
+    asked: &Asked<'_>,
     sink: &mut dyn RowSink,
     call: &Call<'_>,
 ) -> Result<()> {
-    let Some(view) = group.views.get(place.view) else { return Ok(()) };
+    let &Asked { view, keys, place } = asked;
     let refused =
         |source| refusal::refused_for_view(connection.path(), "SELECT", &view.name, source);
     let sql = format!(
@@ -53,7 +61,7 @@ fn read_view(
     );
     let mut statement = connection.prepare(&sql, call)?.map_err(refused)?;
     let mut row = Row::new(view);
-    for (index, key) in group.keys.iter().enumerate() {
+    for (index, key) in keys.iter().enumerate() {
         if index % KEYS_PER_CHECK == 0 {
             call.check()?;
         }

@@ -1,7 +1,7 @@
 //! The SQLite store itself: its file, and the connections to it that wait to be used again.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::{Access, Connection};
 use super::{reader, table, writer};
@@ -10,15 +10,27 @@ use crate::config::SqliteConfig;
 use crate::error::Result;
 use crate::process_local::ProcessLocal;
 use crate::store::{
-    EqualTimestamps, OnlineStore, ReadGroup, RowSink, StoredView, WriteBatch, WriteReport,
+    EqualTimestamps, OnlineStore, RowSink, StoreReader, StoredGroup, StoredView, WriteBatch,
+    WriteReport,
 };
+use crate::value::PackedBytes;
 
 /// One database file, read and written as Feast does.
 pub struct SqliteStore {
+    file: Arc<File>,
+    equal_timestamps: EqualTimestamps,
+}
+
+/// What readers and the store share.
+struct File {
     path: PathBuf,
     project: String,
-    equal_timestamps: EqualTimestamps,
     idle: ProcessLocal<Mutex<Vec<Connection>>>,
+}
+
+struct SqliteReader {
+    file: Arc<File>,
+    groups: Vec<StoredGroup>,
 }
 
 impl SqliteStore {
@@ -26,16 +38,20 @@ impl SqliteStore {
     /// the file yet.
     pub fn new(config: &SqliteConfig, project: &str) -> Self {
         SqliteStore {
-            path: config.path.clone(),
-            project: project.to_owned(),
+            file: Arc::new(File {
+                path: config.path.clone(),
+                project: project.to_owned(),
+                idle: ProcessLocal::new(),
+            }),
             equal_timestamps: match config.equal_timestamps_skip {
                 true => EqualTimestamps::Skip,
                 false => EqualTimestamps::Overwrite,
             },
-            idle: ProcessLocal::new(),
         }
     }
+}
 
+impl File {
     /// Runs `work` on a connection that nobody else uses meanwhile.
     fn run<T>(&self, access: Access, work: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
         let waiting = self.idle().pop();
@@ -56,27 +72,31 @@ impl SqliteStore {
 }
 
 impl OnlineStore for SqliteStore {
-    fn read(
-        &self,
-        groups: &[ReadGroup<'_>],
-        sink: &mut dyn RowSink,
-        call: &Call<'_>,
-    ) -> Result<()> {
-        if groups.iter().all(|group| group.keys.is_empty() || group.views.is_empty()) {
-            return call.check();
-        }
-        self.run(Access::Existing, |connection| {
-            reader::read(connection, &self.project, groups, sink, call)
-        })
+    fn reader(&self, groups: &[StoredGroup]) -> Arc<dyn StoreReader> {
+        Arc::new(SqliteReader { file: self.file.clone(), groups: groups.to_vec() })
     }
 
     fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport> {
-        self.run(Access::Create, |connection| {
-            writer::write(connection, &self.project, batch, self.equal_timestamps, call)
+        self.file.run(Access::Create, |connection| {
+            writer::write(connection, &self.file.project, batch, self.equal_timestamps, call)
         })
     }
 
     fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> Result<()> {
-        self.run(Access::Create, |connection| table::create(connection, &self.project, views, call))
+        self.file.run(Access::Create, |connection| {
+            table::create(connection, &self.file.project, views, call)
+        })
+    }
+}
+
+impl StoreReader for SqliteReader {
+    fn read(&self, keys: &[PackedBytes], sink: &mut dyn RowSink, call: &Call<'_>) -> Result<()> {
+        let mut asked = self.groups.iter().zip(keys);
+        if asked.all(|(group, keys)| keys.is_empty() || group.views.is_empty()) {
+            return call.check();
+        }
+        self.file.run(Access::Existing, |connection| {
+            reader::read(connection, &self.file.project, &self.groups, keys, sink, call)
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! Stores that fail, callers that stop, and views that are not ours to materialize.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use feastrs::call::{Call, Interrupt};
@@ -10,7 +10,7 @@ use feastrs::materialize::{
     MaterializeRequest, NoProgress, Progress, ViewReport, Window, divide, materialize, select_views,
 };
 use feastrs::registry::{FeatureService, Projection, SourceKind, ViewKind, ViewState};
-use feastrs::store::{OnlineStore, ReadGroup, RowSink, StoredView, WriteBatch, WriteReport};
+use feastrs::store::{OnlineStore, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport};
 use feastrs::value::ValueType;
 use feastrs::{Error, ErrorKind, Result};
 
@@ -23,8 +23,8 @@ enum BadStore {
 }
 
 impl OnlineStore for BadStore {
-    fn read(&self, _: &[ReadGroup<'_>], _: &mut dyn RowSink, _: &Call<'_>) -> Result<()> {
-        Ok(())
+    fn reader(&self, _: &[StoredGroup]) -> Arc<dyn StoreReader> {
+        unreachable!("a materialization does not read the store through this")
     }
 
     fn write(&self, _: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport> {

@@ -17,7 +17,7 @@ use feastrs::materialize::{
     Ledger, MaterializeReport, MaterializeRequest, NoProgress, Progress, Window, materialize,
 };
 use feastrs::registry::{Catalog, DataSource, FeatureView, Field, SourceKind, ViewKind, ViewState};
-use feastrs::store::{OnlineStore, ReadGroup, RowSink, StoredView, WriteBatch, WriteReport};
+use feastrs::store::{OnlineStore, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport};
 use feastrs::value::arrow::encode_values;
 use feastrs::value::{PackedBytes, ValueType};
 use parquet::arrow::ArrowWriter;
@@ -34,7 +34,7 @@ pub struct MemoryStore {
 }
 
 impl OnlineStore for MemoryStore {
-    fn read(&self, _: &[ReadGroup<'_>], _: &mut dyn RowSink, _: &Call<'_>) -> Result<()> {
+    fn reader(&self, _: &[StoredGroup]) -> Arc<dyn StoreReader> {
         unreachable!("a materialization does not read the store through this")
     }
 
