@@ -50,6 +50,12 @@ impl Call<'_> {
     /// `Err` when the caller asked to stop or the deadline has passed.
     pub fn check(&self) -> Result<()> {
         self.interrupt.check()?;
+        self.check_deadline()
+    }
+
+    /// `Err` when the deadline has passed. Costs next to nothing, where asking for interrupts
+    /// may have to wait for other threads.
+    pub fn check_deadline(&self) -> Result<()> {
         match self.deadline {
             Some(deadline) if Instant::now() >= deadline => Err(Error::new(
                 ErrorKind::StoreTimeout,

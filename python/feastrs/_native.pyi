@@ -6,6 +6,7 @@ from typing import Any, final
 import numpy
 
 __all__ = [
+    "OnlineReader",
     "OnlineResult",
     "Store",
     "ViewReport",
@@ -61,12 +62,9 @@ class Store:
     def get_feature_view(self, name: str, kind: str, allow_cache: bool) -> dict[str, Any]: ...
     def get_feature_service(self, name: str, allow_cache: bool) -> dict[str, Any]: ...
     def get_online_features(
-        self,
-        entity_rows: object,
-        features: list[str] | tuple[str, ...] | None = None,
-        service: str | None = None,
-        full_feature_names: bool = False,
+        self, features: object, entity_rows: object, full_feature_names: bool = False
     ) -> OnlineResult: ...
+    def online_reader(self, features: object, full_feature_names: bool = False) -> OnlineReader: ...
     def materialization_plan(
         self, feature_views: list[str] | None
     ) -> tuple[list[str], dict[str, str]]: ...
@@ -80,6 +78,12 @@ class Store:
     ) -> list[ViewReport]: ...
 
 # -- online.rs
+
+@final
+class OnlineReader:
+    @property
+    def feature_names(self) -> list[str]: ...
+    def read(self, entities: object) -> OnlineResult: ...
 
 @final
 class OnlineResult:

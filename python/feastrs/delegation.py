@@ -120,6 +120,17 @@ class FeastBacked:
         member = getattr(feast, name)
         return _with_feasts_arguments(feast, member) if inspect.ismethod(member) else member
 
+    def _by_feast(
+        self, reason: errors.NeedsFeastError, method: str, /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Feast's ``method`` does what ours can't for ``reason``."""
+        feast = self._feast_store(reason)
+        feasts = getattr(feast, method)
+        # `allow_cache` is a parameter of more methods here than there.
+        known = inspect.signature(feasts).parameters
+        named = {name: value for name, value in kwargs.items() if name in known}
+        return _with_feasts_arguments(feast, feasts)(*args, **named)
+
     def _feast_store(self, reason: errors.NeedsFeastError) -> Any:
         if self._feast is None:
             try:
@@ -158,12 +169,7 @@ def or_by_feast(
         try:
             return method(self, *args, **kwargs)
         except errors.NeedsFeastError as reason:
-            feast = self._feast_store(reason)
-        feasts = getattr(feast, method.__name__)
-        # `allow_cache` is a parameter of more methods here than there.
-        known = inspect.signature(feasts).parameters
-        named = {name: value for name, value in kwargs.items() if name in known}
-        return cast(_Result, _with_feasts_arguments(feast, feasts)(*args, **named))
+            return cast(_Result, self._by_feast(reason, method.__name__, *args, **kwargs))
 
     return wrapper
 

@@ -15,6 +15,7 @@ from feastrs.config import RepoConfig, config_json
 from feastrs.delegation import FeastBacked, or_by_feast
 from feastrs.materialization import MaterializationReport, ViewReport
 from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Project
+from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
 from feastrs.progress import Progress
 
@@ -261,7 +262,6 @@ class FeatureStore(FeastBacked):
 
     # -- reading ----------------------------------------------------------------------------
 
-    @or_by_feast
     def get_online_features(
         self,
         features: Sequence[str] | FeatureService | Any,
@@ -290,17 +290,45 @@ class FeatureStore(FeastBacked):
             ValueError: the rows can't be used.
             ConnectionError, TimeoutError: the online store did not answer.
         """
-        if include_feature_view_version_metadata:
-            raise errors.NeedsFeastError("version metadata of feature views")
-        references, service = None, None
-        if isinstance(features, (list, tuple)):
-            references = features
-        else:
-            service = _service_name(features)
-        result = self._native.get_online_features(
-            entity_rows, references, service, bool(full_feature_names)
-        )
-        return OnlineResponse(result)
+        try:
+            if include_feature_view_version_metadata:
+                raise errors.NeedsFeastError("version metadata of feature views")
+            return OnlineResponse(
+                self._native.get_online_features(features, entity_rows, bool(full_feature_names))
+            )
+        except errors.NeedsFeastError as reason:
+            response: OnlineResponse = self._by_feast(
+                reason,
+                "get_online_features",
+                features=features,
+                entity_rows=entity_rows,
+                full_feature_names=full_feature_names,
+                include_feature_view_version_metadata=include_feature_view_version_metadata,
+            )
+            return response
+
+    def online_reader(
+        self, features: Sequence[str] | FeatureService | Any, full_feature_names: bool = False
+    ) -> OnlineReader:
+        """Prepares the reading of features that are asked for again and again.
+
+        Args:
+            features: as in :meth:`get_online_features`.
+            full_feature_names: name columns ``view__feature`` instead of ``feature``.
+
+        Returns:
+            A reader whose :meth:`~feastrs.OnlineReader.read` takes the entities alone.
+
+        Raises:
+            feastrs.errors.NeedsFeastError: the features are such as only Feast itself reads.
+            Otherwise as in :meth:`get_online_features`.
+
+        Example:
+            >>> reader = store.online_reader(["driver_stats:conv_rate"])
+            >>> reader.feature_names
+            ['conv_rate']
+        """
+        return OnlineReader(self._native.online_reader(features, bool(full_feature_names)))
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -440,16 +468,6 @@ class FeatureStore(FeastBacked):
 
     def __repr__(self) -> str:
         return f"FeatureStore(project={self.project!r}, repo_path={str(self.repo_path)!r})"
-
-
-def _service_name(features: Any) -> str:
-    name = getattr(features, "name", None)
-    if isinstance(features, str) or not isinstance(name, str):
-        raise TypeError(
-            f"features is of type {type(features).__name__}; give a list of "
-            "'<feature view>:<feature>' or a feature service"
-        )
-    return name
 
 
 def _with_tags(found: Iterable[_Tagged], tags: dict[str, str] | None) -> list[_Tagged]:

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 use crate::online::ReadPlan;
 use crate::online::read::Entities;
 
-use super::value;
+use super::{type_name, value};
 
 const ENTITY_NAME_WARNING: &CStr =
     c"an entity's name in entity rows is deprecated, use its join key instead";
@@ -148,10 +148,6 @@ fn key_index(py: Python<'_>, plan: &ReadPlan, name: &str) -> PyResult<Option<usi
         PyErr::warn(py, &py.get_type::<PyUserWarning>(), ENTITY_NAME_WARNING, 3)?;
     }
     Ok(index)
-}
-
-fn type_name(value: &Bound<'_, PyAny>) -> String {
-    value.get_type().name().map_or_else(|_| "unknown".to_owned(), |name| name.to_string())
 }
 
 #[cold]

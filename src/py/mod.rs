@@ -8,12 +8,18 @@ mod entities;
 mod error;
 mod materialize;
 mod online;
+mod plans;
 mod registry;
 mod signals;
 mod store;
 mod value;
 
 use pyo3::prelude::*;
+
+/// The name of a value's class, for messages.
+fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "unknown".to_owned(), |name| name.to_string())
+}
 
 /// The Rust core of feastrs. Not for direct use: see `feastrs.FeatureStore`.
 #[pymodule]
@@ -23,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     registry::register(module)?;
     value::register(module)?;
     module.add_class::<store::Store>()?;
+    module.add_class::<online::OnlineReader>()?;
     module.add_class::<online::OnlineResult>()?;
     module.add_class::<materialize::ViewReport>()?;
     Ok(())

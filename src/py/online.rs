@@ -1,34 +1,121 @@
-//! The answer of an online read, as Python sees it.
+//! Online reads as Python sees them: the prepared reader, and the answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::{Array, ArrayRef, Int64Array, StructArray};
 use arrow_schema::{DataType, Field, Fields};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyList};
+use pyo3::types::{PyCapsule, PyDict, PyList, PyString};
 use pyo3_arrow::ffi::{ArrayIterator, to_stream_pycapsule};
 
 use crate::error::{Error, ErrorKind};
+use crate::online::assemble::StatusRules;
 use crate::online::matrix::to_matrix;
 use crate::online::{FeatureVector, OnlineFeatures};
+use crate::process_local::ProcessLocal;
 use crate::value::arrow;
 
+use super::entities::to_entities;
+use super::plans::Prepared;
+use super::signals::interruptible;
+use super::store::Store;
 use super::value::column_to_list;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// Reads what `prepared` says for the entities of `entity_rows`.
+pub fn read(
+    py: Python<'_>,
+    prepared: &Prepared,
+    entity_rows: &Bound<'_, PyAny>,
+    rules: &StatusRules,
+) -> PyResult<OnlineResult> {
+    let entities = to_entities(prepared.reader.plan(), entity_rows)?;
+
+    let answer = py.detach(|| prepared.reader.read(&entities, rules, &interruptible()))?;
+
+    Ok(OnlineResult::new(answer, prepared.names(py, &entities)))
+}
+
+/// A reader that was prepared once, for the registry as it is: when the registry changes, it
+/// prepares itself again.
+#[pyclass(frozen, module = "feastrs._native")]
+pub struct OnlineReader {
+    store: Py<Store>,
+    features: Py<PyAny>,
+    full_feature_names: bool,
+    present: ProcessLocal<Mutex<Option<Arc<Prepared>>>>,
+}
+
+impl OnlineReader {
+    pub(super) fn new(
+        store: &Bound<'_, Store>,
+        features: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+    ) -> PyResult<Self> {
+        let reader = OnlineReader {
+            store: store.clone().unbind(),
+            // A list could change.
+            features: match features.cast::<PyList>() {
+                Ok(list) => list.to_tuple().into_any().unbind(),
+                Err(_) => features.clone().unbind(),
+            },
+            full_feature_names,
+            present: ProcessLocal::new(),
+        };
+        reader.prepared(store.py())?;
+        Ok(reader)
+    }
+
+    fn prepared(&self, py: Python<'_>) -> PyResult<Arc<Prepared>> {
+        let store = self.store.get();
+        let catalog = store.present_catalog(py)?;
+        if let Some(prepared) = self.present().as_ref()
+            && Arc::ptr_eq(&prepared.catalog, &catalog)
+        {
+            return Ok(prepared.clone());
+        }
+        let prepared = store.prepared(py, self.features.bind(py), self.full_feature_names)?;
+        *self.present() = Some(prepared.clone());
+        Ok(prepared)
+    }
+
+    // Held for a look or a swap.
+    fn present(&self) -> MutexGuard<'_, Option<Arc<Prepared>>> {
+        self.present.get().lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl OnlineReader {
+    /// Reads for the entities of `entities`: a list of dicts, or a dict of columns.
+    fn read(&self, py: Python<'_>, entities: &Bound<'_, PyAny>) -> PyResult<OnlineResult> {
+        let prepared = self.prepared(py)?;
+        read(py, &prepared, entities, &self.store.get().status_rules())
+    }
+
+    /// Names of the features, in the order asked.
+    #[getter]
+    fn feature_names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let prepared = self.prepared(py)?;
+        Ok(prepared.reader.plan().columns.iter().map(|column| column.name.clone()).collect())
+    }
+}
 
 /// Columns of an online read, still as the core made them; Python objects are built by the
 /// method that is called, and not before.
 #[pyclass(frozen, module = "feastrs._native")]
 pub struct OnlineResult {
     answer: OnlineFeatures,
+    // Those of the vectors, as Python strings.
+    names: Vec<Py<PyString>>,
 }
 
 impl OnlineResult {
-    pub(super) fn new(answer: OnlineFeatures) -> Self {
-        OnlineResult { answer }
+    pub(super) fn new(answer: OnlineFeatures, names: Vec<Py<PyString>>) -> Self {
+        OnlineResult { answer, names }
     }
 
     fn struct_array(&self, include_event_timestamps: bool) -> crate::Result<StructArray> {
@@ -77,8 +164,8 @@ impl OnlineResult {
         include_event_timestamps: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        for vector in &self.answer.vectors {
-            dict.set_item(&vector.name, column_to_list(py, &vector.column)?)?;
+        for (vector, name) in self.answer.vectors.iter().zip(&self.names) {
+            dict.set_item(name, column_to_list(py, &vector.column)?)?;
             if include_event_timestamps {
                 dict.set_item(
                     timestamp_name(vector),

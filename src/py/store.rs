@@ -1,9 +1,9 @@
 //! The native half of `feastrs.FeatureStore`: configuration, registry, online store and plans
 //! of one repository.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -14,20 +14,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyVersion;
 use crate::materialize::divide;
 use crate::online::assemble::{FeastStatuses, StatusRules};
-use crate::online::{FeatureSet, OnlineReader, PlanOptions, ReadPlan};
-use crate::process_local::ProcessLocal;
+use crate::online::{OnlineReader as CoreReader, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
 use crate::store::{self, OnlineStore};
 
-use super::entities::to_entities;
 use super::materialize::{self, ViewReport};
-use super::online::OnlineResult;
+use super::online::{self, OnlineReader, OnlineResult};
+use super::plans::{Plans, Prepared, Request};
 use super::registry;
-use super::signals::interruptible;
-
-// Requests of a service come in a handful of shapes; past this many, old plans are forgotten.
-const MAX_PLANS: usize = 256;
 
 type Dicts<'py> = Vec<Bound<'py, PyDict>>;
 
@@ -37,26 +32,7 @@ pub struct Store {
     config: RepoConfig,
     registry: OnceLock<RegistryCache>,
     online: OnceLock<Arc<dyn OnlineStore>>,
-    plans: ProcessLocal<Mutex<Plans>>,
-}
-
-#[derive(Default)]
-struct Plans {
-    // The snapshot that the plans were made from.
-    catalog: Option<Arc<Catalog>>,
-    by_request: HashMap<PlanRequest, Arc<OnlineReader>>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct PlanRequest {
-    features: Requested,
-    full_feature_names: bool,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Requested {
-    References(Vec<String>),
-    Service(String),
+    plans: Plans,
 }
 
 impl Store {
@@ -67,7 +43,7 @@ impl Store {
             config,
             registry: OnceLock::new(),
             online: OnceLock::new(),
-            plans: ProcessLocal::new(),
+            plans: Plans::default(),
         }
     }
 
@@ -97,27 +73,36 @@ impl Store {
         Ok(self.online.get_or_init(|| opened).clone())
     }
 
-    fn reader(&self, request: PlanRequest) -> Result<Arc<OnlineReader>> {
-        let catalog = self.registry()?.catalog()?;
-        let mut plans = self.plans.get().lock().unwrap_or_else(PoisonError::into_inner);
-        let is_current =
-            plans.catalog.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, &catalog));
-        if !is_current || plans.by_request.len() >= MAX_PLANS {
-            plans.by_request.clear();
-            plans.catalog = Some(catalog.clone());
+    /// What is settled for `features`, made now if it was not yet for the registry's present
+    /// snapshot.
+    pub(super) fn prepared(
+        &self,
+        py: Python<'_>,
+        features: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+    ) -> PyResult<Arc<Prepared>> {
+        let request = Request::new(features, full_feature_names)?;
+        let catalog = self.present_catalog(py)?;
+        if let Some(prepared) = self.plans.find(py, &request, &catalog) {
+            return Ok(prepared);
         }
-        if let Some(reader) = plans.by_request.get(&request) {
-            return Ok(reader.clone());
+        let features = request.features(py)?;
+        let reader = py.detach(|| {
+            let options = self.plan_options(full_feature_names);
+            let plan = ReadPlan::new(&catalog, features.as_set(), &options)?;
+            Ok::<_, Error>(CoreReader::new(plan, self.online()?.as_ref()))
+        })?;
+        let prepared = Arc::new(Prepared::new(py, reader, catalog));
+        self.plans.keep(request, &prepared);
+        Ok(prepared)
+    }
+
+    /// The registry's snapshot; the GIL is released where that takes more than a look.
+    pub(super) fn present_catalog(&self, py: Python<'_>) -> Result<Arc<Catalog>> {
+        match self.registry.get().and_then(RegistryCache::fresh) {
+            Some(catalog) => Ok(catalog),
+            None => py.detach(|| self.registry()?.catalog()),
         }
-        let features = match &request.features {
-            Requested::References(references) => FeatureSet::References(references),
-            Requested::Service(name) => FeatureSet::Service(name),
-        };
-        let options = self.plan_options(request.full_feature_names);
-        let plan = ReadPlan::new(&catalog, features, &options)?;
-        let reader = Arc::new(OnlineReader::new(plan, self.online()?.as_ref()));
-        plans.by_request.insert(request, reader.clone());
-        Ok(reader)
     }
 
     fn plan_options(&self, full_feature_names: bool) -> PlanOptions {
@@ -140,7 +125,7 @@ impl Store {
         py.detach(|| if allow_cache { self.registry()?.catalog() } else { self.refresh() })
     }
 
-    fn status_rules(&self) -> StatusRules {
+    pub(super) fn status_rules(&self) -> StatusRules {
         let serving = self.config.serving;
         let feast = match (&self.config.online_store, serving.feast_statuses) {
             (_, false) => None,
@@ -299,28 +284,27 @@ impl Store {
         registry::feature_service(py, self.catalog(py, allow_cache)?.service(name)?)
     }
 
-    /// Reads features online. Exactly one of `features` and `service` is given.
-    #[pyo3(signature = (entity_rows, features = None, service = None, full_feature_names = false))]
+    /// Reads features online.
+    #[pyo3(signature = (features, entity_rows, full_feature_names = false))]
     fn get_online_features(
         &self,
         py: Python<'_>,
+        features: &Bound<'_, PyAny>,
         entity_rows: &Bound<'_, PyAny>,
-        features: Option<Vec<String>>,
-        service: Option<String>,
         full_feature_names: bool,
     ) -> PyResult<OnlineResult> {
-        let features = match service {
-            Some(name) => Requested::Service(name),
-            None => Requested::References(features.unwrap_or_default()),
-        };
-        let request = PlanRequest { features, full_feature_names };
-        let reader = py.detach(|| self.reader(request))?;
-        let entities = to_entities(reader.plan(), entity_rows)?;
+        let prepared = self.prepared(py, features, full_feature_names)?;
+        online::read(py, &prepared, entity_rows, &self.status_rules())
+    }
 
-        let answer =
-            py.detach(|| reader.read(&entities, &self.status_rules(), &interruptible()))?;
-
-        Ok(OnlineResult::new(answer))
+    /// Prepares a reader of `features`.
+    #[pyo3(signature = (features, full_feature_names = false))]
+    fn online_reader(
+        slf: &Bound<'_, Self>,
+        features: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+    ) -> PyResult<OnlineReader> {
+        OnlineReader::new(slf, features, full_feature_names)
     }
 
     /// The views that a materialization is about: those that the core writes, and those that

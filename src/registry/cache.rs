@@ -5,7 +5,7 @@
 //! (`feast/infra/registry/registry.py::_get_registry_proto`). One caller reads; the others go
 //! on with the snapshot that they have.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ const NOBODY: u32 = 0;
 /// After a refresh that failed, how long the old snapshot is used before the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// A hot reader looks at the file no more often than this: a look costs as much as a read of
+/// some features.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// A registry and its latest snapshot.
 #[derive(Debug)]
 pub struct RegistryCache {
@@ -35,6 +39,8 @@ pub struct RegistryCache {
     newer: ProcessLocal<RwLock<Option<Snapshot>>>,
     // The process that is refreshing, by its id: one that was inherited by a fork is void.
     refresher: AtomicU32,
+    // When the file was last looked at, microseconds after it was opened.
+    looked_at: AtomicU64,
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +66,22 @@ impl RegistryCache {
             opened,
             newer: ProcessLocal::new(),
             refresher: AtomicU32::new(NOBODY),
+            looked_at: AtomicU64::new(0),
         })
+    }
+
+    /// The snapshot, if it is known to be good without a look at the file: the way of a hot
+    /// read. `None`: see [`catalog`](Self::catalog).
+    pub fn fresh(&self) -> Option<Arc<Catalog>> {
+        let newer = self.newer.get().read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = newer.as_ref().unwrap_or(&self.opened);
+        let age = snapshot.read_at.elapsed();
+        if self.ttl.is_some_and(|ttl| age >= ttl) {
+            return None;
+        }
+        let looked_at = Duration::from_micros(self.looked_at.load(Ordering::Relaxed));
+        let is_known = !self.watches_file || self.opened.read_at.elapsed() < looked_at + LOOK_EVERY;
+        is_known.then(|| snapshot.catalog.clone())
     }
 
     /// The snapshot, read again first if it is due. If that fails, the old one is given and a
@@ -129,6 +150,8 @@ impl RegistryCache {
         let is_old = self.ttl.is_some_and(|ttl| age >= ttl);
         let is_changed =
             self.watches_file && self.file.stamp().is_some_and(|stamp| stamp != snapshot.stamp);
+        let now = self.opened.read_at.elapsed().as_micros();
+        self.looked_at.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
         is_old || is_changed
     }
 

@@ -123,9 +123,10 @@ fn views_with_equal_join_keys_share_a_group_and_columns_keep_their_order() {
 
     assert_eq!(column_names(&plan), ["c", "d", "a"]);
     assert_eq!(plan.groups.len(), 2);
-    let names: Vec<&str> = plan.groups[0].views.iter().map(|view| view.name.as_str()).collect();
+    let names: Vec<&str> =
+        plan.groups[0].stored.views.iter().map(|view| view.name.as_str()).collect();
     assert_eq!(names, ["profile", "stats"]);
-    assert_eq!(plan.groups[0].expected_fields, 6);
+    assert_eq!(plan.groups[0].stored.expected_fields, 6);
 }
 
 #[test]

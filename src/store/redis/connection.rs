@@ -149,7 +149,8 @@ impl Connection {
 
     /// Sends the commands.
     pub(super) fn send(&mut self, call: &Call<'_>) -> Result<()> {
-        call.check()?;
+        // Interrupts are looked at in waits alone: a small read waits too little to be stopped.
+        call.check_deadline()?;
         self.outstanding += self.commands.commands();
         let mut sent = 0;
         let mut stalled: Option<Instant> = None;

@@ -1,0 +1,196 @@
+//! Prepared reads, kept by the request that asked for them: a request that comes again is
+//! recognized by its Python strings, whose hashes Python keeps, and copies none of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+
+use crate::online::{Entities, FeatureSet, OnlineReader, ReadPlan};
+use crate::process_local::ProcessLocal;
+use crate::registry::Catalog;
+
+// Requests of a service come in a handful of shapes; past this many, old plans are forgotten.
+const MAX_PLANS: usize = 256;
+
+/// What is settled once for a request and a registry snapshot.
+pub struct Prepared {
+    pub reader: OnlineReader,
+    // Response names of the plan's keys and of its columns.
+    key_names: Vec<Py<PyString>>,
+    column_names: Vec<Py<PyString>>,
+    /// The snapshot that the plan was made from.
+    pub catalog: Arc<Catalog>,
+}
+
+impl Prepared {
+    pub fn new(py: Python<'_>, reader: OnlineReader, catalog: Arc<Catalog>) -> Self {
+        let text = |name: &String| PyString::intern(py, name).unbind();
+        let ReadPlan { keys, columns, .. } = reader.plan();
+        let key_names = keys.iter().map(|key| text(&key.name)).collect();
+        let column_names = columns.iter().map(|column| text(&column.name)).collect();
+        Prepared { reader, key_names, column_names, catalog }
+    }
+
+    /// Names of an answer's columns: the entities' first, then what was asked.
+    pub fn names(&self, py: Python<'_>, entities: &Entities) -> Vec<Py<PyString>> {
+        let keys = entities.columns.iter().filter_map(|(key, _)| self.key_names.get(*key));
+        keys.chain(&self.column_names).map(|name| name.clone_ref(py)).collect()
+    }
+}
+
+/// What is asked for, as Python gave it.
+pub struct Request {
+    features: Asked,
+    full_feature_names: bool,
+    hash: isize,
+}
+
+enum Asked {
+    References(Vec<Py<PyString>>),
+    Service(Py<PyString>),
+}
+
+/// What is asked for, as the core takes it.
+pub enum Features {
+    References(Vec<String>),
+    Service(String),
+}
+
+impl Features {
+    pub fn as_set(&self) -> FeatureSet<'_> {
+        match self {
+            Features::References(references) => FeatureSet::References(references),
+            Features::Service(name) => FeatureSet::Service(name),
+        }
+    }
+}
+
+impl Request {
+    /// `features` is a list or tuple of references, or a feature service.
+    pub fn new(features: &Bound<'_, PyAny>, full_feature_names: bool) -> PyResult<Self> {
+        let (features, hash) = if let Ok(list) = features.cast::<PyList>() {
+            references(list.len(), list.iter())?
+        } else if let Ok(tuple) = features.cast::<PyTuple>() {
+            references(tuple.len(), tuple.iter())?
+        } else {
+            let name = service_name(features)?;
+            let hash = name.hash()?;
+            (Asked::Service(name.unbind()), !hash)
+        };
+        let hash = mix(hash, isize::from(full_feature_names));
+        Ok(Request { features, full_feature_names, hash })
+    }
+
+    /// The request with strings of its own.
+    pub fn features(&self, py: Python<'_>) -> PyResult<Features> {
+        Ok(match &self.features {
+            Asked::References(references) => Features::References(
+                references.iter().map(|text| text.extract(py)).collect::<PyResult<_>>()?,
+            ),
+            Asked::Service(name) => Features::Service(name.extract(py)?),
+        })
+    }
+
+    fn is_same(&self, other: &Request, py: Python<'_>) -> bool {
+        if self.hash != other.hash || self.full_feature_names != other.full_feature_names {
+            return false;
+        }
+        let is_equal = |a: &Py<PyString>, b: &Py<PyString>| {
+            a.is(b) || a.bind(py).as_any().eq(b).unwrap_or(false)
+        };
+        match (&self.features, &other.features) {
+            (Asked::References(ours), Asked::References(theirs)) => {
+                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| is_equal(a, b))
+            }
+            (Asked::Service(ours), Asked::Service(theirs)) => is_equal(ours, theirs),
+            _ => false,
+        }
+    }
+}
+
+fn references<'py>(
+    count: usize,
+    items: impl Iterator<Item = Bound<'py, PyAny>>,
+) -> PyResult<(Asked, isize)> {
+    let mut references = Vec::with_capacity(count);
+    let mut combined = 0;
+    for item in items {
+        let text = item.cast_into::<PyString>().map_err(|other| {
+            let given = other.into_inner();
+            PyTypeError::new_err(format!(
+                "features has an element of type {}; give '<feature view>:<feature>'",
+                super::type_name(&given)
+            ))
+        })?;
+        combined = mix(combined, text.hash()?);
+        references.push(text.unbind());
+    }
+    Ok((Asked::References(references), combined))
+}
+
+fn service_name<'py>(features: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    let refused = || {
+        PyTypeError::new_err(format!(
+            "features is of type {}; give a list of '<feature view>:<feature>' or a feature service",
+            super::type_name(features)
+        ))
+    };
+    if features.is_instance_of::<PyString>() {
+        return Err(refused());
+    }
+    let name = features.getattr_opt("name")?.ok_or_else(refused)?;
+    name.cast_into::<PyString>().map_err(|_| refused())
+}
+
+// The order of references counts.
+fn mix(hash: isize, next: isize) -> isize {
+    (hash.rotate_left(5) ^ next).wrapping_mul(0x517c_c1b7_2722_0a95_u64 as isize)
+}
+
+/// The prepared reads of one store, all of one snapshot of the registry.
+#[derive(Default)]
+pub struct Plans(ProcessLocal<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    catalog: Option<Arc<Catalog>>,
+    by_hash: HashMap<isize, (Request, Arc<Prepared>)>,
+}
+
+impl Plans {
+    /// What was prepared for `request`, if it was made from `catalog`.
+    pub fn find(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        catalog: &Arc<Catalog>,
+    ) -> Option<Arc<Prepared>> {
+        let kept = self.lock();
+        if !kept.catalog.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, catalog)) {
+            return None;
+        }
+        let (known, prepared) = kept.by_hash.get(&request.hash)?;
+        known.is_same(request, py).then(|| prepared.clone())
+    }
+
+    /// Keeps what was prepared for `request`.
+    pub fn keep(&self, request: Request, prepared: &Arc<Prepared>) {
+        let mut kept = self.lock();
+        let is_current =
+            kept.catalog.as_ref().is_some_and(|known| Arc::ptr_eq(known, &prepared.catalog));
+        if !is_current || kept.by_hash.len() >= MAX_PLANS {
+            kept.by_hash.clear();
+            kept.catalog = Some(prepared.catalog.clone());
+        }
+        kept.by_hash.insert(request.hash, (request, prepared.clone()));
+    }
+
+    // Held for a lookup or an insertion, in which no Python code runs: strings compare and hash
+    // without any.
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.get().lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
