@@ -116,7 +116,7 @@ bench-core: ## criterion, no Python
 
 $(REL)/.feast: $(REL)/.installed pyproject.toml
 	@$(REL)/bin/python $(PIP) --upgrade 'pip>=25.1'
-	@$(REL)/bin/python $(PIP) --group test
+	@$(REL)/bin/python $(PIP) --group bench
 	@touch $@
 
 bench-feast: $(REL)/.built $(REL)/.feast ## Both sides in one run, parity checked; writes benches/RESULTS.md

@@ -1,11 +1,12 @@
 """feastrs against stock Feast: the same jobs in the same run, and the answers compared.
 
-    python benches/vs_feast.py            # everything, several rounds
-    python benches/vs_feast.py --quick    # fewer rounds
+    python benches/vs_feast.py                # everything, several rounds
+    python benches/vs_feast.py --quick        # fewer rounds
+    python benches/vs_feast.py --only reads   # one part; prints, and writes nothing
 
 Writes `benches/RESULTS.md`. A row counts only if both sides gave the same answer; where they
 did not, the run fails. Materializations and imports happen in processes of their own, so that
-their peak memory can be told; reads happen in turn in one process.
+their peak memory can be told; reads happen in turn in one process (`reads.py`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,9 @@ import io  # noqa: E402
 import json  # noqa: E402
 import platform  # noqa: E402
 import resource  # noqa: E402
-import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
-from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
 from datetime import datetime, timedelta, timezone  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -35,6 +34,9 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "python"))
+
+from measure import QUICK, Bound, Job, Rounds, say  # noqa: E402
+from reads import Reads  # noqa: E402
 
 if TYPE_CHECKING:
     import redis
@@ -47,68 +49,7 @@ ROWS_PER_ENTITY = 2
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
 WINDOW = (START - timedelta(days=1), START + timedelta(days=30))
 MAX_MEMORY_MB = 400
-
-
-@dataclass
-class Job:
-    """One line of the table."""
-
-    name: str
-    stock: list[float]
-    ours: list[float]
-    unit: str
-    correct: bool
-    target: float | None = None
-    limit: float | None = None
-    """An upper bound on our own figure, where the job is not judged by a ratio."""
-
-    notes: str = ""
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.stock) / statistics.median(self.ours)
-
-    @property
-    def verdict(self) -> str:
-        if self.limit is not None:
-            return "yes" if max(self.ours) <= self.limit else "**NO**"
-        if self.target is None:
-            return ""
-        return "yes" if self.ratio >= self.target else "**NO**"
-
-    @property
-    def goal(self) -> str:
-        if self.limit is not None:
-            return f"≤ {self.limit:g} {self.unit}"
-        return f"≥ {self.target:g}x" if self.target is not None else ""
-
-    def line(self) -> str:
-        spread = (
-            f"{spread_of(self.stock)} / {spread_of(self.ours)}"
-            if len(self.stock) > 1 or len(self.ours) > 1
-            else ""
-        )
-        cells = [
-            self.name,
-            f"{shown(statistics.median(self.stock))} {self.unit}",
-            f"{shown(statistics.median(self.ours))} {self.unit}",
-            f"{self.ratio:.1f}x",
-            spread,
-            self.goal,
-            self.verdict,
-            "yes" if self.correct else "**NO**",
-        ]
-        return f"| {' | '.join(cell or '-' for cell in cells)} |"
-
-
-def spread_of(values: list[float]) -> str:
-    """Half of the distance from least to most, as a share of the median."""
-    share = (max(values) - min(values)) / 2 / statistics.median(values)
-    return f"±{share * 100:.0f} %"
-
-
-def shown(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+PARTS = ("materializations", "reads")
 
 
 # -- inputs ---------------------------------------------------------------------------------
@@ -209,21 +150,6 @@ def open_store(door: str, folder: str) -> Any:
 
 
 @dataclass
-class Rounds:
-    """How often each thing is done."""
-
-    stock_materializations: int = 3
-    our_materializations: int = 5
-    imports: int = 5
-    read_rounds: int = 9
-    seconds_per_round: float = 0.4
-    entities: int = 100_000
-
-
-QUICK = Rounds(1, 3, 2, 5, 0.15)
-
-
-@dataclass
 class Bench:
     """The server, the repos, and what was found."""
 
@@ -231,18 +157,26 @@ class Bench:
     server: RedisServer
     rounds: Rounds
     jobs: list[Job] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
 
-    def run(self) -> None:
+    def run(self, parts: tuple[str, ...]) -> None:
+        if "materializations" in parts:
+            self.run_materializations()
+            with self.server.client() as client:
+                client.flushall()
+        if "reads" in parts:
+            reads = Reads(self.folder / "reads", self.server, self.rounds)
+            reads.run()
+            self.jobs += reads.jobs
+            self.bounds += reads.bounds
+
+    def run_materializations(self) -> None:
         say(f"making {self.rounds.entities:,} entities x {FEATURES} features")
         ours, stock = make_repo(self.folder, self.rounds.entities).twins(
             self.folder / "twins", self.server
         )
         self.imports()
         self.materializations(ours, stock)
-        # What follows needs one filled store and reads it through both doors.
-        with stock.redis() as client:
-            client.flushdb()
-        self.reads(ours)
 
     def imports(self) -> None:
         say("imports")
@@ -302,38 +236,6 @@ class Bench:
         say(f"materialize with {door}")
         return child("materialize", door, str(repo.folder), WINDOW[1].isoformat())
 
-    def reads(self, repo: Repo) -> None:
-        for rows, features, target in (
-            (1, 10, 3.0),
-            (1, 50, None),
-            (100, 50, 12.0),
-            (1000, 50, None),
-        ):
-            say(f"read {rows} x {features}")
-            self.jobs.append(self.read(repo, rows, features, target))
-
-    def read(self, repo: Repo, rows: int, features: int, target: float | None) -> Job:
-        names = [f"wide:f_{i}" for i in range(features)]
-        step = max(1, self.rounds.entities // rows)
-        entity_rows = [{"driver_id": i * step} for i in range(rows)]
-
-        def question(store: Any) -> Callable[[], Any]:
-            return lambda: store.get_online_features(names, entity_rows).to_dict()
-
-        stock, ours = question(repo.stock()), question(repo.ours())
-        stock_times, our_times = [], []
-        for _ in range(self.rounds.read_rounds):
-            stock_times.append(median_time(stock, self.rounds.seconds_per_round))
-            our_times.append(median_time(ours, self.rounds.seconds_per_round))
-        return Job(
-            f"`get_online_features().to_dict()`, {rows} x {features}",
-            [1000 * value for value in stock_times],
-            [1000 * value for value in our_times],
-            "ms",
-            correct=stock() == ours() and None not in ours()[names[0].split(":")[1]],
-            target=target,
-        )
-
 
 def materialization(
     name: str,
@@ -346,17 +248,6 @@ def materialization(
     """The line of the table for one measure of materializations."""
     stock, ours = ([result[measure] for result in found[door]] for door in ("feast", "feastrs"))
     return Job(name, stock, ours, unit, correct, **goals)
-
-
-def median_time(call: Callable[[], Any], seconds: float) -> float:
-    """The median time of a call, made again and again for that long, at least three times."""
-    times = []
-    until = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < until:
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def same_hashes(left: redis.Redis, right: redis.Redis, count: int) -> bool:
@@ -383,6 +274,7 @@ def same_hashes(left: redis.Redis, right: redis.Redis, count: int) -> bool:
 def report(bench: Bench, mode: str) -> str:
     head = "| job | Feast | feastrs | ratio | spread | target | met | correct |"
     rule = "|---|---|---|---|---|---|---|---|"
+    limits = "| what | limit | feastrs | of the limit | spread | target | met |"
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}"
         for name in ("feast", "feastrs", "pandas", "pyarrow", "redis")
@@ -409,6 +301,15 @@ def report(bench: Bench, mode: str) -> str:
             rule,
             *(job.line() for job in bench.jobs),
             "",
+            "## Against the limit",
+            "",
+            "The limit of a read is a bare client (`benches/bare_client.rs`): it sends the",
+            "cheapest commands that answer the question and reads every frame without decoding.",
+            "",
+            limits,
+            "|---|---|---|---|---|---|---|",
+            *(bound.line() for bound in bench.bounds),
+            "",
         ]
     )
 
@@ -418,10 +319,6 @@ def processor() -> str:
         if line.startswith("model name"):
             return " ".join(line.split(":", 1)[1].split())
     return platform.processor() or "unknown processor"
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -434,6 +331,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--entities", type=int, default=100_000)
+    parser.add_argument("--only", choices=PARTS, help="one part alone")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
 
@@ -448,11 +346,12 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="feastrs-bench-") as folder:
             bench = Bench(Path(folder), server, rounds)
-            bench.run()
+            bench.run((options.only,) if options.only else PARTS)
             text = report(bench, "quick" if options.quick else "full")
     finally:
         server.close()
-    options.output.write_text(text)
+    if options.only is None:
+        options.output.write_text(text)
     print(text)
     wrong = [job.name for job in bench.jobs if not job.correct]
     if wrong:

@@ -7,16 +7,25 @@ use pyo3::exceptions::{PyTypeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 
-use crate::online::ReadPlan;
 use crate::online::read::Entities;
+use crate::online::{ReadPlan, RequestKey};
 
+use super::plans::Prepared;
 use super::{type_name, value};
 
 const ENTITY_NAME_WARNING: &CStr =
     c"an entity's name in entity rows is deprecated, use its join key instead";
 
 /// Converts entity rows; columns that no entity of the project knows are left out, as in Feast.
-pub fn to_entities(plan: &ReadPlan, entity_rows: &Bound<'_, PyAny>) -> PyResult<Entities> {
+pub fn to_entities(prepared: &Prepared, entity_rows: &Bound<'_, PyAny>) -> PyResult<Entities> {
+    let plan = prepared.reader.plan();
+    if let Ok(list) = entity_rows.cast::<PyList>()
+        && let Some((key, values)) = sole_key(prepared, list)?
+    {
+        let RequestKey { name, value_type, .. } = &plan.keys[key];
+        let column = value::list_to_column(values.as_any(), *value_type, name)?;
+        return Ok(Entities { columns: vec![(key, column)], rows: list.len() });
+    }
     let (columns, rows) = match entity_rows.cast::<PyList>() {
         Ok(list) => columns_of_rows(list)?,
         Err(_) => columns_of_mapping(entity_rows)?,
@@ -39,6 +48,27 @@ pub fn to_entities(plan: &ReadPlan, entity_rows: &Bound<'_, PyAny>) -> PyResult<
         }
     }
     Ok(entities)
+}
+
+/// The commonest request: rows that have one join key each, and no other is needed. `None` for
+/// every other request.
+fn sole_key<'py>(
+    prepared: &Prepared,
+    rows: &Bound<'py, PyList>,
+) -> PyResult<Option<(usize, Bound<'py, PyList>)>> {
+    let Some((key, name)) = prepared.sole_key(rows.py()) else { return Ok(None) };
+    let mut values = Vec::with_capacity(rows.len());
+    for row in rows.iter() {
+        let Ok(row) = row.cast_into_exact::<PyDict>() else { return Ok(None) };
+        match row.get_item(name)? {
+            Some(value) if row.len() == 1 => values.push(value),
+            _ => return Ok(None),
+        }
+    }
+    if values.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((key, PyList::new(rows.py(), values)?)))
 }
 
 type NamedValues<'py> = Vec<(String, Bound<'py, PyAny>)>;

@@ -32,7 +32,7 @@ pub fn read(
     entity_rows: &Bound<'_, PyAny>,
     rules: &StatusRules,
 ) -> PyResult<OnlineResult> {
-    let entities = to_entities(prepared.reader.plan(), entity_rows)?;
+    let entities = to_entities(prepared, entity_rows)?;
 
     let answer = py.detach(|| prepared.reader.read(&entities, rules, &interruptible()))?;
 

@@ -34,6 +34,21 @@ impl Prepared {
         Prepared { reader, key_names, column_names, catalog }
     }
 
+    /// The join key that the plan needs, with its name, if it is one alone.
+    pub fn sole_key<'a, 'py>(
+        &'a self,
+        py: Python<'py>,
+    ) -> Option<(usize, &'a Bound<'py, PyString>)> {
+        let mut needed =
+            self.reader.plan().keys.iter().enumerate().filter(|(_, key)| key.is_needed);
+        match (needed.next(), needed.next()) {
+            (Some((index, _)), None) => {
+                self.key_names.get(index).map(|name| (index, name.bind(py)))
+            }
+            _ => None,
+        }
+    }
+
     /// Names of an answer's columns: the entities' first, then what was asked.
     pub fn names(&self, py: Python<'_>, entities: &Entities) -> Vec<Py<PyString>> {
         let keys = entities.columns.iter().filter_map(|(key, _)| self.key_names.get(*key));

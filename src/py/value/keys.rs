@@ -25,7 +25,9 @@ pub fn list_to_column(
     value_type: Option<ValueType>,
     name: &str,
 ) -> Result<Column> {
-    if let Some(column) = from_arrow(values, value_type, name)? {
+    if !values.is_instance_of::<PyList>()
+        && let Some(column) = from_arrow(values, value_type, name)?
+    {
         return Ok(column);
     }
     let list = as_list(values).map_err(|why| not_a_list(name, &why))?;

@@ -30,8 +30,8 @@ use crate::value::{Column, Layout, ValueType, arrow};
 #[derive(Debug)]
 pub struct ColumnDecoder {
     value_type: ValueType,
-    // The tag with which a value of the declared type begins, written out.
-    tag: Vec<u8>,
+    // The tag with which a value of the declared type begins.
+    tag: Tag,
     validity: NullBufferBuilder,
     rows: Rows,
 }
@@ -58,7 +58,7 @@ impl ColumnDecoder {
     pub fn new(value_type: ValueType, rows: usize) -> Self {
         ColumnDecoder {
             value_type,
-            tag: tag(value_type),
+            tag: Tag::new(value_type),
             validity: NullBufferBuilder::new(rows),
             rows: Rows::new(value_type, rows),
         }
@@ -70,7 +70,8 @@ impl ColumnDecoder {
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) -> Result<Decoded> {
         if let Rows::Scalars(sink) = &mut self.rows
-            && sink.push_plain(&self.tag, bytes)
+            && let Some(payload) = self.tag.strip(bytes)
+            && sink.push_plain(payload)
         {
             self.validity.append_non_null();
             return Ok(Decoded::Present);
@@ -113,7 +114,7 @@ impl ColumnDecoder {
     fn turn_to_wire(&mut self) -> Result<()> {
         let fresh = ColumnDecoder {
             value_type: self.value_type,
-            tag: Vec::new(),
+            tag: self.tag,
             validity: NullBufferBuilder::new(self.validity.len() + 1),
             rows: Rows::Wire(Strings::new(self.validity.len() + 1)),
         };
@@ -139,16 +140,42 @@ fn is_no_time(case: ValueType, payload: Payload<'_>) -> Result<bool> {
     })
 }
 
-fn tag(value_type: ValueType) -> Vec<u8> {
-    let wire_type = match value_type {
+/// A tag, written out: one or two bytes.
+#[derive(Clone, Copy, Debug)]
+struct Tag {
+    first: u8,
+    second: Option<u8>,
+}
+
+impl Tag {
+    fn new(value_type: ValueType) -> Self {
+        let mut written = Vec::with_capacity(2);
+        put_tag(&mut written, value_type as u32, wire_type(value_type));
+        let first = written.first().copied().unwrap_or_default();
+        Tag { first, second: written.get(1).copied() }
+    }
+
+    /// What follows the tag, if `bytes` begin with it.
+    #[inline]
+    fn strip<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (&first, rest) = bytes.split_first()?;
+        if first != self.first {
+            return None;
+        }
+        match self.second {
+            None => Some(rest),
+            Some(second) => rest.split_first().filter(|(byte, _)| **byte == second).map(|r| r.1),
+        }
+    }
+}
+
+fn wire_type(value_type: ValueType) -> u32 {
+    match value_type {
         ValueType::Int32 | ValueType::Int64 | ValueType::Bool | ValueType::UnixTimestamp => VARINT,
         ValueType::Double => FIXED64,
         ValueType::Float => FIXED32,
         _ => SIZED,
-    };
-    let mut tag = Vec::with_capacity(2);
-    put_tag(&mut tag, value_type as u32, wire_type);
-    tag
+    }
 }
 
 impl Rows {

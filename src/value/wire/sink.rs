@@ -45,11 +45,10 @@ impl Sink {
         })
     }
 
-    /// Appends the value where `bytes` is what every writer makes of one: `tag` and the payload,
-    /// nothing else. `false`, and nothing appended, where it is not.
+    /// Appends the value where `payload`, which is all that follows the tag, is what every
+    /// writer makes of one. `false`, and nothing appended, where it is not.
     #[inline]
-    pub(super) fn push_plain(&mut self, tag: &[u8], bytes: &[u8]) -> bool {
-        let Some(payload) = bytes.strip_prefix(tag) else { return false };
+    pub(super) fn push_plain(&mut self, payload: &[u8]) -> bool {
         match self {
             Sink::Double(values) => match payload.try_into() {
                 Ok(payload) => values.push(f64::from_le_bytes(payload)),

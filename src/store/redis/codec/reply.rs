@@ -43,6 +43,8 @@ pub(in super::super) struct ReplyParser {
     open: Vec<usize>,
     position: usize,
     done: bool,
+    // Whether an element after the first is anything but a string or a null.
+    is_mixed: bool,
 }
 
 impl ReplyParser {
@@ -53,6 +55,7 @@ impl ReplyParser {
             self.reset();
         }
         loop {
+            self.short_strings(data);
             let Some(elements) = self.element(data)? else {
                 return match self.position > MAX_REPLY {
                     true => Err(Malformed("a reply longer than 1 GB")),
@@ -85,7 +88,7 @@ impl ReplyParser {
 
     /// The reply that [`advance`](Self::advance) has just completed, over the same bytes.
     pub(in super::super) fn reply<'a>(&'a self, data: &'a [u8]) -> Reply<'a> {
-        Reply { tokens: &self.tokens, data }
+        Reply { tokens: &self.tokens, data, is_mixed: self.is_mixed }
     }
 
     /// Forgets the reply that is under way.
@@ -94,6 +97,7 @@ impl ReplyParser {
         self.open.clear();
         self.position = 0;
         self.done = false;
+        self.is_mixed = false;
     }
 
     /// Parses one element: `Some(n)` when it is whole, n > 0 for an array whose n elements
@@ -106,6 +110,21 @@ impl ReplyParser {
             b'*' => self.array(data, start),
             b'+' | b'-' | b':' => self.line(kind, data, start),
             _ => Err(Malformed("a reply that begins with none of + - : $ *")),
+        }
+    }
+
+    /// Parses the strings of up to 99 bytes that come next in the innermost array, but for its
+    /// last element: nearly all that a reply consists of. What it is not sure of it leaves to
+    /// [`element`](Self::element).
+    #[inline]
+    fn short_strings(&mut self, data: &[u8]) {
+        let Some(left) = self.open.last_mut() else { return };
+        while *left > 1
+            && let Some((start, end)) = short_string(data, self.position)
+        {
+            self.tokens.push(Token::Bulk { start: start as u32, end: end as u32 });
+            self.position = end + 2;
+            *left -= 1;
         }
     }
 
@@ -153,10 +172,27 @@ impl ReplyParser {
     }
 
     fn push(&mut self, token: Token, position: usize, elements: usize) -> Option<usize> {
+        let is_string = matches!(token, Token::Bulk { .. } | Token::Nil);
+        self.is_mixed |= !self.tokens.is_empty() && !is_string;
         self.tokens.push(token);
         self.position = position;
         Some(elements)
     }
+}
+
+/// Where the content of the string at `at` lies, if it is one of up to 99 bytes and whole.
+#[inline]
+fn short_string(data: &[u8], at: usize) -> Option<(usize, usize)> {
+    let digit = |byte: u8| usize::from(byte.wrapping_sub(b'0'));
+    let (length, start) = match *data.get(at..at + 5)? {
+        [b'$', ones, b'\r', b'\n', _] if digit(ones) < 10 => (digit(ones), at + 4),
+        [b'$', tens, ones, b'\r', b'\n'] if digit(tens) < 10 && digit(ones) < 10 => {
+            (digit(tens) * 10 + digit(ones), at + 5)
+        }
+        _ => return None,
+    };
+    let end = start + length;
+    (end < MAX_REPLY && data.get(end..end + 2)? == b"\r\n").then_some((start, end))
 }
 
 /// The length that stands at `start` and what comes after its line; the inner `None` is -1.
@@ -200,6 +236,7 @@ fn integer(text: &[u8]) -> Result<i32, Malformed> {
 pub(in super::super) struct Reply<'a> {
     tokens: &'a [Token],
     data: &'a [u8],
+    is_mixed: bool,
 }
 
 impl<'a> Reply<'a> {
@@ -231,8 +268,7 @@ impl<'a> Reply<'a> {
         else {
             return None;
         };
-        let is_flat = tokens.len() == count as usize
-            && tokens.iter().all(|token| matches!(token, Token::Bulk { .. } | Token::Nil));
+        let is_flat = !self.is_mixed && tokens.len() == count as usize;
         let reply = *self;
         is_flat.then(|| {
             tokens.iter().map(move |token| match *token {
