@@ -13,7 +13,7 @@ use arrow_array::{
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use feastrs::call::Call;
-use feastrs::config::{ReadCommand, RedisConfig, Secret};
+use feastrs::config::{ReadCommand, RedisConfig, RedisType, Secret};
 use feastrs::hash::field_name;
 use feastrs::key::{KeyEncoder, KeyVersion};
 use feastrs::store::redis::RedisStore;
@@ -160,7 +160,8 @@ impl RowSink for Decoding {
 
 fn replies(criterion: &mut Criterion) {
     let config = RedisConfig {
-        redis_type: "redis".into(),
+        redis_type: RedisType::Redis,
+        sentinel_master: "mymaster".into(),
         connection_string: Secret::new(canned_server().to_string()),
         key_ttl_seconds: None,
         skip_dedup: false,

@@ -256,7 +256,7 @@ fn unknown_keys(top: &Section<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{OnlineStoreConfig, ReadCommand};
+    use crate::config::{OnlineStoreConfig, ReadCommand, RedisType};
 
     fn parse(text: &str) -> Result<RepoConfig> {
         RepoConfig::from_yaml_text(text, Path::new("/repo"))
@@ -303,7 +303,7 @@ mod tests {
         assert!(config.serving.feast_statuses && config.serving.enforce_online_ttl);
         assert!(config.materialization.skip_null_keys);
         let OnlineStoreConfig::Redis(redis) = config.online_store else { panic!("not redis") };
-        assert_eq!(redis.redis_type, "redis_cluster");
+        assert_eq!(redis.redis_type, RedisType::Cluster);
         assert_eq!(redis.connection_string.reveal(), "host:1,password=secret");
         assert_eq!(redis.key_ttl_seconds, Some(60));
         assert_eq!(redis.read_command, ReadCommand::Hmget);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::locate::resolve;
 use super::section::Section;
 use super::settings::{
-    OnlineStoreConfig, ReadCommand, RedisConfig, Secret, ServingConfig, SqliteConfig,
+    OnlineStoreConfig, ReadCommand, RedisConfig, RedisType, Secret, ServingConfig, SqliteConfig,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -120,13 +120,16 @@ fn sqlite(section: &Section<'_>, repo_path: Option<&Path>) -> Result<OnlineStore
 /// `client` chooses Feast's Python client; it does not change what is stored, so any of
 /// Feast's names is accepted.
 fn redis(section: &Section<'_>) -> Result<RedisConfig> {
-    const TYPES: &[&str] = &["redis", "redis_cluster", "redis_sentinel"];
     section.choice("client", &["redis", "glide"])?;
-    section.text("sentinel_master")?;
-    let redis_type = TYPES[section.choice("redis_type", TYPES)?];
+    let redis_type = match section.choice("redis_type", RedisType::NAMES)? {
+        1 => RedisType::Cluster,
+        2 => RedisType::Sentinel,
+        _ => RedisType::Redis,
+    };
     let connection_string = section.text("connection_string")?.unwrap_or("localhost:6379");
     Ok(RedisConfig {
-        redis_type: redis_type.to_owned(),
+        redis_type,
+        sentinel_master: section.text("sentinel_master")?.unwrap_or("mymaster").to_owned(),
         connection_string: Secret::new(connection_string),
         // Feast takes 0 for "no TTL", as it does null.
         key_ttl_seconds: section.number("key_ttl_seconds", 0)?.filter(|seconds| *seconds > 0),

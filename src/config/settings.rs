@@ -98,9 +98,11 @@ pub struct SqliteConfig {
 /// Settings of the Redis store, with Feast's names.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// `redis`, `redis_cluster` or `redis_sentinel`.
-    pub redis_type: String,
-    /// `host:port,db=0,ssl=true,password=…`.
+    /// What the connection string leads to.
+    pub redis_type: RedisType,
+    /// `sentinel_master`: the name that the sentinels give the master.
+    pub sentinel_master: String,
+    /// `host:port,db=0,ssl=true,password=…`, or a URL.
     pub connection_string: Secret,
     /// `key_ttl_seconds`; `None`: keys live for ever.
     pub key_ttl_seconds: Option<u64>,
@@ -112,6 +114,32 @@ pub struct RedisConfig {
     pub equal_timestamps_skip: bool,
     /// Ours: `auto` (default), `hgetall` or `hmget`.
     pub read_command: ReadCommand,
+}
+
+/// How Redis is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedisType {
+    /// One server.
+    #[default]
+    Redis,
+    /// A Redis Cluster.
+    Cluster,
+    /// A master that sentinels watch over.
+    Sentinel,
+}
+
+impl RedisType {
+    /// Feast's names, in the order of the variants.
+    pub const NAMES: &[&str] = &["redis", "redis_cluster", "redis_sentinel"];
+
+    /// Feast's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            RedisType::Redis => "redis",
+            RedisType::Cluster => "redis_cluster",
+            RedisType::Sentinel => "redis_sentinel",
+        }
+    }
 }
 
 /// How a Redis hash is read.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{OnlineStoreConfig, RepoConfig};
+use crate::config::{OnlineStoreConfig, RedisType, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Catalog, FeatureView, SourceKind, ViewKind};
 
@@ -99,8 +99,8 @@ pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
     }
     match &config.online_store {
         OnlineStoreConfig::Other(name) => Some(format!("the online store '{name}' is Feast's")),
-        OnlineStoreConfig::Redis(redis) if redis.redis_type != "redis" => {
-            Some(format!("an online store of type '{}' is Feast's", redis.redis_type))
+        OnlineStoreConfig::Redis(redis) if redis.redis_type != RedisType::Redis => {
+            Some(format!("an online store of type '{}' is Feast's", redis.redis_type.name()))
         }
         _ => None,
     }

@@ -65,7 +65,8 @@ fn online_store<'py>(py: Python<'py>, config: &RepoConfig) -> PyResult<Option<Bo
 
 fn redis_section<'py>(py: Python<'py>, redis: &RedisConfig) -> PyResult<Bound<'py, PyDict>> {
     let section = with_type(py, "redis")?;
-    section.set_item("redis_type", &redis.redis_type)?;
+    section.set_item("redis_type", redis.redis_type.name())?;
+    section.set_item("sentinel_master", &redis.sentinel_master)?;
     section.set_item("connection_string", redis.connection_string.reveal())?;
     section.set_item("key_ttl_seconds", redis.key_ttl_seconds)?;
     section.set_item("skip_dedup", redis.skip_dedup)?;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use feastrs::config::{ReadCommand, RedisConfig, Secret};
+use feastrs::config::{ReadCommand, RedisConfig, RedisType, Secret};
 use tempfile::TempDir;
 
 /// A running server; dropping it kills it.
@@ -117,7 +117,8 @@ impl Drop for RedisServer {
 /// Settings of a store with this connection string, all else as by default.
 pub fn config(connection_string: &str) -> RedisConfig {
     RedisConfig {
-        redis_type: "redis".to_owned(),
+        redis_type: RedisType::Redis,
+        sentinel_master: "mymaster".to_owned(),
         connection_string: Secret::new(connection_string),
         key_ttl_seconds: None,
         skip_dedup: false,

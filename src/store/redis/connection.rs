@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 
 use super::codec::{CommandBuffer, Reply, ReplyParser};
-use super::options::Options;
-use super::refusal;
+use super::handshake::{Handshake, Purpose};
+use super::options::{Address, Options};
 use super::stream::Stream;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,15 +36,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and introduces itself.
+    /// Connects to `address`, which messages call `node`, and introduces itself.
     pub(super) fn open(
-        options: &Options,
+        address: &Address,
         node: &Arc<str>,
+        options: &Options,
         tls: Option<&Arc<ClientConfig>>,
+        purpose: Purpose,
         call: &Call<'_>,
     ) -> Result<Self> {
         let mut connection = Connection {
-            stream: Stream::open(options, tls, call)?,
+            stream: Stream::open(address, options, tls, call)?,
             node: node.clone(),
             io_timeout: options.io_timeout,
             commands: CommandBuffer::default(),
@@ -58,39 +60,20 @@ impl Connection {
             is_reused: false,
             idle_since: Instant::now(),
         };
-        connection.introduce(options, call)?;
+        connection.introduce(options, purpose, call)?;
         Ok(connection)
     }
 
-    /// AUTH, SELECT and CLIENT SETNAME, as far as they are wanted, in one trip.
-    fn introduce(&mut self, options: &Options, call: &Call<'_>) -> Result<()> {
-        let password = options.password.as_ref().map(|password| password.reveal().as_bytes());
-        match (&options.username, password) {
-            (Some(name), password) => {
-                self.commands.command(&[b"AUTH", name.as_bytes(), password.unwrap_or_default()])
-            }
-            (None, Some(password)) => self.commands.command(&[b"AUTH", password]),
-            (None, None) => {}
+    fn introduce(&mut self, options: &Options, purpose: Purpose, call: &Call<'_>) -> Result<()> {
+        let mut handshake = Handshake::begin(options, purpose, &mut self.commands);
+        if !handshake.is_complete() {
+            self.send(call)?;
         }
-        let has_auth = self.commands.commands() > 0;
-        if options.database != 0 {
-            self.commands.command(&[b"SELECT", options.database.to_string().as_bytes()]);
-        }
-        if let Some(name) = &options.client_name {
-            self.commands.command(&[b"CLIENT", b"SETNAME", name.as_bytes()]);
-        }
-        self.send(call)?;
         let node = self.node.clone();
-        if has_auth && let Some(text) = self.receive(call)?.error() {
-            return Err(refusal::login_refused(&node, text));
+        while !handshake.is_complete() {
+            handshake.judge(self.receive(call)?, &node)?;
         }
-        if options.database != 0
-            && let Some(text) = self.receive(call)?.error()
-        {
-            return Err(refusal::refused(&node, "SELECT", text));
-        }
-        // A name is a convenience: a server that takes none serves all the same.
-        self.discard_outstanding(call)
+        Ok(())
     }
 
     /// The commands that the next [`send`](Self::send) will send.

@@ -3,9 +3,13 @@
 //!
 //! Must not know Arrow, types or requests: keys and values are bytes here.
 
+#[allow(dead_code, unused_imports, reason = "the drivers that use all of it come next")]
+mod cluster;
 mod codec;
 mod connection;
 mod fresh;
+mod handshake;
+#[allow(dead_code, reason = "the drivers that use all of it come next")]
 mod options;
 mod pool;
 mod read_job;

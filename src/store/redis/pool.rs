@@ -6,31 +6,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustls::ClientConfig;
 
 use super::connection::Connection;
-use super::options::Options;
-use super::tls;
+use super::handshake::Purpose;
+use super::options::{Address, Options};
 use crate::call::Call;
 use crate::error::Result;
 use crate::process_local::ProcessLocal;
 
 pub(super) struct Pool {
-    options: Options,
+    address: Address,
     node: Arc<str>,
+    options: Arc<Options>,
+    purpose: Purpose,
     tls: Option<Arc<ClientConfig>>,
     idle: ProcessLocal<Mutex<Vec<Connection>>>,
 }
 
 impl Pool {
-    pub(super) fn new(options: Options) -> Result<Self> {
-        let tls = options.tls.as_ref().map(tls::client_config).transpose()?;
-        let node = options.address.node().into();
-        Ok(Pool { options, node, tls, idle: ProcessLocal::new() })
+    /// Connections to the node at `address`; `tls` is the TLS configuration of `options`.
+    pub(super) fn new(
+        address: Address,
+        options: Arc<Options>,
+        tls: Option<Arc<ClientConfig>>,
+        purpose: Purpose,
+    ) -> Self {
+        let node = address.node().into();
+        Pool { address, node, options, purpose, tls, idle: ProcessLocal::new() }
     }
 
     /// A connection that waited, or else a new one.
     pub(super) fn take(&self, call: &Call<'_>) -> Result<Connection> {
         loop {
             let Some(connection) = self.idle().pop() else { return self.connect(call) };
-            match self.options.max_idle_time {
+            match self.options.health_check_interval {
                 Some(limit) if connection.idle_time() > limit => drop(connection),
                 _ => return Ok(connection),
             }
@@ -39,7 +46,8 @@ impl Pool {
 
     /// A new connection.
     pub(super) fn connect(&self, call: &Call<'_>) -> Result<Connection> {
-        Connection::open(&self.options, &self.node, self.tls.as_ref(), call)
+        let tls = self.tls.as_ref();
+        Connection::open(&self.address, &self.node, &self.options, tls, self.purpose, call)
     }
 
     /// Runs `work` on `connection` and keeps the connection if it is clean afterwards. An
@@ -53,7 +61,7 @@ impl Pool {
         if connection.is_clean() {
             connection.rest();
             let mut idle = self.idle();
-            if idle.len() < self.options.max_idle {
+            if idle.len() < self.options.max_connections {
                 idle.push(connection);
             }
         }

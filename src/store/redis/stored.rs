@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fresh::Learned;
+use super::handshake::Purpose;
 use super::options::Options;
 use super::pool::Pool;
 use super::read_job::ReadJob;
 use super::read_layout::ReadLayout;
 use super::reader::Reader;
+use super::tls;
 use super::writer::{Writer, WriterSettings};
 use crate::call::Call;
-use crate::config::{ReadCommand, RedisConfig};
+use crate::config::{ReadCommand, RedisConfig, RedisType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{
     EqualTimestamps, OnlineStore, RowSink, StoreReader, StoredGroup, StoredView, WriteBatch,
@@ -49,20 +51,24 @@ impl RedisStore {
     /// Errors: [`ErrorKind::InvalidConfig`] for a connection string that can't be used,
     /// [`ErrorKind::NeedsFeast`] for clusters and sentinels.
     pub fn new(config: &RedisConfig, project: &str) -> Result<Self> {
-        if config.redis_type != "redis" {
+        if config.redis_type != RedisType::Redis {
             return Err(Error::new(
                 ErrorKind::NeedsFeast,
                 format!(
                     "online_store has redis_type '{}'; feastrs itself speaks to standalone \
                      servers (redis) only",
-                    config.redis_type
+                    config.redis_type.name()
                 ),
             ));
         }
-        let options = Options::parse(&config.connection_string)?;
+        let options = Arc::new(Options::parse(&config.connection_string)?);
+        let tls = options.tls.as_ref().map(tls::client_config).transpose()?;
+        let Some(address) = options.nodes.first().cloned() else {
+            return Err(Error::new(ErrorKind::InvalidConfig, "connection_string names no host"));
+        };
         Ok(RedisStore {
             server: Arc::new(Server {
-                pool: Pool::new(options)?,
+                pool: Pool::new(address, options, tls, Purpose::Server),
                 project: project.to_owned(),
                 is_hgetall_withheld: AtomicBool::new(false),
             }),

@@ -23,16 +23,17 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Connects as `options` say; `tls` is their TLS configuration.
+    /// Connects to `address` as `options` say; `tls` is their TLS configuration.
     pub(super) fn open(
+        address: &Address,
         options: &Options,
         tls: Option<&Arc<ClientConfig>>,
         call: &Call<'_>,
     ) -> Result<Self> {
         call.check()?;
         let slice = WAIT_SLICE.min(options.io_timeout);
-        let cannot = |source: io::Error| cannot_connect(options, source);
-        match &options.address {
+        let cannot = |source: io::Error| cannot_connect(address, options, source);
+        match address {
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).map_err(cannot)?;
                 stream.set_read_timeout(Some(slice)).map_err(cannot)?;
@@ -40,7 +41,7 @@ impl Stream {
                 Ok(Stream::Unix(stream))
             }
             Address::Tcp { host, port } => {
-                let stream = connect_tcp(host, *port, options, call)?;
+                let stream = connect_tcp(address, (host, *port), options, call)?;
                 stream.set_nodelay(true).map_err(cannot)?;
                 stream.set_read_timeout(Some(slice)).map_err(cannot)?;
                 stream.set_write_timeout(Some(slice)).map_err(cannot)?;
@@ -61,7 +62,12 @@ fn with_tls(stream: TcpStream, host: &str, config: &Arc<ClientConfig>) -> io::Re
 
 /// Looks the host up and connects on a thread of its own: neither can be interrupted, and the
 /// caller must notice Ctrl-C. The thread ends by the connect timeout at the latest.
-fn connect_tcp(host: &str, port: u16, options: &Options, call: &Call<'_>) -> Result<TcpStream> {
+fn connect_tcp(
+    address: &Address,
+    (host, port): (&str, u16),
+    options: &Options,
+    call: &Call<'_>,
+) -> Result<TcpStream> {
     let (sender, receiver) = mpsc::channel();
     let (host, timeout, started) = (host.to_owned(), options.connect_timeout, Instant::now());
     thread::Builder::new()
@@ -70,17 +76,19 @@ fn connect_tcp(host: &str, port: u16, options: &Options, call: &Call<'_>) -> Res
             // Nobody listens any more when the caller has given up: that is fine.
             let _ = sender.send(connect_any(&host, port, timeout));
         })
-        .map_err(|source| cannot_connect(options, source))?;
+        .map_err(|source| cannot_connect(address, options, source))?;
     loop {
         match receiver.recv_timeout(WAIT_SLICE.min(timeout)) {
-            Ok(outcome) => return outcome.map_err(|source| cannot_connect(options, source)),
+            Ok(outcome) => {
+                return outcome.map_err(|source| cannot_connect(address, options, source));
+            }
             Err(RecvTimeoutError::Timeout) if started.elapsed() < timeout => call.check()?,
             Err(RecvTimeoutError::Timeout) => {
-                return Err(cannot_connect(options, io::ErrorKind::TimedOut.into()));
+                return Err(cannot_connect(address, options, io::ErrorKind::TimedOut.into()));
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let source = io::Error::other("the connecting thread has died");
-                return Err(cannot_connect(options, source));
+                return Err(cannot_connect(address, options, source));
             }
         }
     }
@@ -103,8 +111,8 @@ fn connect_any(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
     Err(failure)
 }
 
-fn cannot_connect(options: &Options, source: io::Error) -> Error {
-    let node = options.address.node();
+fn cannot_connect(address: &Address, options: &Options, source: io::Error) -> Error {
+    let node = address.node();
     if source.kind() == io::ErrorKind::TimedOut {
         return Error::new(
             ErrorKind::StoreTimeout,

@@ -253,6 +253,43 @@ impl<'a> Reply<'a> {
         matches!(self.tokens.first(), Some(Token::Nil))
     }
 
+    /// The text of a string, simple or not.
+    pub(in super::super) fn text(&self) -> Option<&'a [u8]> {
+        match self.tokens.first() {
+            Some(&(Token::Bulk { start, end } | Token::Simple { start, end })) => {
+                Some(self.slice(start, end))
+            }
+            _ => None,
+        }
+    }
+
+    /// The number, if this is one; numbers of more than 32 bits are cut to their bounds.
+    pub(in super::super) fn integer(&self) -> Option<i32> {
+        match self.tokens.first() {
+            Some(&Token::Integer(number)) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The elements, of whatever kind, if this is an array; else none.
+    pub(in super::super) fn elements(&self) -> impl Iterator<Item = Reply<'a>> + use<'a> {
+        let is_array = matches!(self.tokens.first(), Some(Token::Array(_)));
+        let tokens = if is_array { self.tokens.get(1..) } else { None };
+        let (mut rest, data) = (tokens.unwrap_or_default(), self.data);
+        std::iter::from_fn(move || {
+            let (tokens, after) =
+                rest.split_at_checked(whole(rest)).filter(|(e, _)| !e.is_empty())?;
+            rest = after;
+            Some(Reply { tokens, data })
+        })
+    }
+
+    /// The bytes that this reply was parsed from: all of them, if it is no element of another.
+    #[allow(dead_code, reason = "the cluster reader, which keeps replies, comes next")]
+    pub(in super::super) fn bytes(&self) -> &'a [u8] {
+        self.data
+    }
+
     /// How many elements, if this is an array.
     pub(in super::super) fn array_len(&self) -> Option<usize> {
         match self.tokens.first() {
@@ -291,6 +328,22 @@ impl<'a> Reply<'a> {
         // reads as empty instead of panicking.
         self.data.get(start as usize..end as usize).unwrap_or_default()
     }
+}
+
+/// How many tokens the first element of `tokens` has, its own elements included.
+fn whole(tokens: &[Token]) -> usize {
+    let (mut taken, mut missing) = (0, 1usize);
+    for token in tokens {
+        if missing == 0 {
+            break;
+        }
+        taken += 1;
+        missing -= 1;
+        if let Token::Array(count) = token {
+            missing += *count as usize;
+        }
+    }
+    taken
 }
 
 impl fmt::Display for Reply<'_> {
@@ -347,6 +400,23 @@ mod tests {
                 .collect::<Vec<_>>()
                 .as_slice()
         );
+    }
+
+    #[test]
+    fn elements_within_elements() {
+        let stream = b"*3\r\n*2\r\n:1\r\n*1\r\n+a\r\n$1\r\nb\r\n*0\r\n";
+        let mut parser = ReplyParser::default();
+        parser.advance(stream).unwrap();
+        let reply = parser.reply(stream);
+
+        let shown: Vec<String> = reply.elements().map(|element| element.to_string()).collect();
+        assert_eq!(shown, ["[2] 1 [1] a ", "\"b\" ", "[0] "]);
+        let mut inner = reply.elements().next().unwrap().elements();
+        assert_eq!(inner.next().and_then(|number| number.integer()), Some(1));
+        let list = inner.next().unwrap();
+        assert_eq!(list.elements().next().and_then(|text| text.text()), Some(&b"a"[..]));
+        assert!(inner.next().is_none() && list.text().is_none());
+        assert_eq!(reply.bytes(), stream);
     }
 
     #[test]
