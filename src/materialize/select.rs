@@ -99,8 +99,8 @@ pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
     }
     match &config.online_store {
         OnlineStoreConfig::Other(name) => Some(format!("the online store '{name}' is Feast's")),
-        OnlineStoreConfig::Redis(redis) if redis.redis_type != RedisType::Redis => {
-            Some(format!("an online store of type '{}' is Feast's", redis.redis_type.name()))
+        OnlineStoreConfig::Redis(redis) if redis.redis_type == RedisType::Cluster => {
+            Some("a Redis Cluster is written to by Feast".to_owned())
         }
         _ => None,
     }

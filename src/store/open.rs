@@ -54,8 +54,8 @@ mod tests {
         };
         assert_eq!(kind_of("{type: sqlite, path: online.db}"), None);
         assert_eq!(kind_of(&redis("redis")), None);
-        assert_eq!(kind_of(&redis("redis_cluster")), Some(ErrorKind::NeedsFeast));
-        assert_eq!(kind_of(&redis("redis_sentinel")), Some(ErrorKind::NeedsFeast));
+        assert_eq!(kind_of(&redis("redis_cluster")), None);
+        assert_eq!(kind_of(&redis("redis_sentinel")), None);
         assert_eq!(kind_of("{type: dynamodb, region: x}"), Some(ErrorKind::NeedsFeast));
         assert_eq!(kind_of("null"), Some(ErrorKind::Unsupported));
     }

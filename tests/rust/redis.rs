@@ -254,11 +254,14 @@ fn over_a_unix_socket() {
     let path = socket.path().join("redis.sock");
     let path = path.to_str().unwrap();
     let _server = RedisServer::start_with(&["--unixsocket", path], None);
-    let (store, view) = (store(&config(&format!("unix_socket_path={path}"))), view("v", 1));
+    let view = view("v", 1);
 
-    write(&store, &view, &["k"], 1, b"x").unwrap();
-
-    assert_eq!(read(&store, &[view], &["k"], 2).unwrap()[0], [some(1, &[b"x"])]);
+    for (micros, text) in [(1, format!("unix_socket_path={path}")), (2, format!("unix://{path}"))] {
+        let store = store(&config(&text));
+        write(&store, &view, &["k"], micros, b"x").unwrap();
+        let rows = read(&store, std::slice::from_ref(&view), &["k"], 2).unwrap();
+        assert_eq!(rows[0], [some(micros, &[b"x"])]);
+    }
 }
 
 #[test]

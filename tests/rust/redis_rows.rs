@@ -1,13 +1,14 @@
 //! Views, rows and a sink for the tests of the stores, kept plain: values are any bytes.
 
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 
-use feastrs::Result;
 use feastrs::call::Call;
 use feastrs::store::{
     OnlineStore, RowSink, StoredFeature, StoredGroup, StoredView, WriteBatch, WriteReport,
 };
 use feastrs::value::PackedBytes;
+use feastrs::{Error, ErrorKind, Result};
 
 /// What was read of one view for one entity.
 pub type Row = (Option<i64>, Vec<Option<Vec<u8>>>);
@@ -89,5 +90,36 @@ impl RowSink for Rows {
         let values = values.iter().map(|value| value.map(<[u8]>::to_vec)).collect();
         self.0.entry((group, view)).or_default().push((event_timestamp, values));
         Ok(())
+    }
+}
+
+/// Reads with a sink that refuses the row after `after` rows, and again with one that panics
+/// there: with replies of later keys under way.
+pub fn end_read(store: &dyn OnlineStore, view: &StoredView, keys: &[String], after: usize) {
+    struct Ending {
+        left: usize,
+        panics: bool,
+    }
+    impl RowSink for Ending {
+        fn row(&mut self, _: usize, _: usize, _: Option<i64>, _: &[Option<&[u8]>]) -> Result<()> {
+            match self.left.checked_sub(1) {
+                Some(left) => self.left = left,
+                None if self.panics => panic!("as the test wants it"),
+                None => return Err(Error::new(ErrorKind::InvalidArgument, "enough")),
+            }
+            Ok(())
+        }
+    }
+    let group = StoredGroup { views: vec![view.clone()], expected_fields: 3 };
+    let reader = store.reader(&[group]);
+    for panics in [false, true] {
+        let mut ending = Ending { left: after, panics };
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            reader.read(&[packed(keys)], &mut ending, &Call::unlimited())
+        }));
+        match outcome {
+            Ok(read) => assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidArgument),
+            Err(_) => assert!(panics),
+        }
     }
 }

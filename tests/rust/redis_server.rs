@@ -17,6 +17,8 @@ pub struct RedisServer {
     _folder: TempDir,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
+    /// Where it speaks TLS, if it speaks both.
+    pub tls_port: Option<u16>,
     password: Option<String>,
 }
 
@@ -45,6 +47,64 @@ impl RedisServer {
         Self::launch("redis-server", port, &all, None)
     }
 
+    /// A cluster of one node, which speaks TLS on a port of its own.
+    pub fn start_tls_cluster() -> Self {
+        let (tls_port, folder) = (free_port(), tls_folder());
+        let [certificate, key, authority] =
+            ["server.pem", "server.key", "ca.pem"].map(|name| format!("{folder}/{name}"));
+        let shown = tls_port.to_string();
+        let mut all = vec!["--tls-port", &shown, "--tls-cert-file", &certificate];
+        all.extend(["--tls-key-file", &key, "--tls-ca-cert-file", &authority]);
+        all.extend(["--tls-auth-clients", "no", "--tls-cluster", "yes"]);
+        all.extend(["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]);
+        let mut server = Self::launch("redis-server", free_port(), &all, None);
+        let slots: Vec<String> = (0..16_384).map(|slot| slot.to_string()).collect();
+        let mut command: Vec<&[u8]> = vec![b"CLUSTER", b"ADDSLOTS"];
+        command.extend(slots.iter().map(String::as_bytes));
+        assert_eq!(server.call(&command).text(), "OK");
+        let started = Instant::now();
+        while !server.call(&[b"CLUSTER", b"INFO"]).text().contains("cluster_state:ok") {
+            assert!(started.elapsed() < Duration::from_secs(10), "the cluster does not start");
+            thread::sleep(Duration::from_millis(5));
+        }
+        server.tls_port = Some(tls_port);
+        server
+    }
+
+    /// A sentinel that watches over the master on `master_port`, under the name `primary`.
+    pub fn start_sentinel(master_port: &str, password: &str) -> Self {
+        let folder = TempDir::new().expect("a folder for the sentinel");
+        let settings = folder.path().join("sentinel.conf");
+        let mut text = format!(
+            "sentinel monitor primary 127.0.0.1 {master_port} 2\n\
+             sentinel down-after-milliseconds primary 500\n\
+             sentinel failover-timeout primary 3000\n"
+        );
+        if !password.is_empty() {
+            text.push_str(&format!("requirepass {password}\nsentinel sentinel-pass {password}\n"));
+        }
+        std::fs::write(&settings, text).expect("the sentinel's settings");
+        let program = std::env::var("FEASTRS_TEST_REDIS").unwrap_or("redis-server".to_owned());
+        let port = free_port();
+        let child = Command::new(&program)
+            .arg(&settings)
+            .args(["--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a sentinel");
+        let password = (!password.is_empty()).then(|| password.to_owned());
+        let sentinel = RedisServer { child, _folder: folder, port, tls_port: None, password };
+        sentinel.await_ready();
+        sentinel
+    }
+
+    /// Kills the server, as a crash would.
+    pub fn kill(&self) {
+        let status = Command::new("kill").args(["-9", &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
     fn launch(program: &str, port: u16, arguments: &[&str], password: Option<&str>) -> Self {
         let folder = TempDir::new().expect("a folder for the server");
         let child = Command::new(program)
@@ -62,7 +122,7 @@ impl RedisServer {
                 )
             });
         let password = password.map(str::to_owned);
-        let server = RedisServer { child, _folder: folder, port, password };
+        let server = RedisServer { child, _folder: folder, port, tls_port: None, password };
         server.await_ready();
         server
     }
@@ -133,10 +193,37 @@ pub fn tls_folder() -> String {
     format!("{}/tests/rust/tls", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A port on which nobody listens.
+/// A port on which nobody listens, nor on the one 10,000 above it: the nodes of a cluster talk
+/// to each other there.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let bus = port.checked_add(10_000);
+        if bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok()) {
+            return port;
+        }
+    }
+}
+
+/// A connection that stays open.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// To the server on this port.
+    pub fn new(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        stream.set_nodelay(true).expect("no delay");
+        Client { stream: BufReader::new(stream) }
+    }
+
+    /// Runs one command and gives its reply; an error reply is shown as text.
+    pub fn call(&mut self, arguments: &[&[u8]]) -> Reply {
+        send(self.stream.get_mut(), arguments);
+        receive(&mut self.stream)
+    }
 }
 
 /// What the server answered.
@@ -150,6 +237,15 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// The text, of a reply that is one.
+    pub fn text(&self) -> String {
+        match self {
+            Reply::Text(text) => text.clone(),
+            Reply::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
     /// The number, of a reply that is one.
     pub fn integer(&self) -> i64 {
         match self {
@@ -159,7 +255,7 @@ impl Reply {
     }
 }
 
-fn send(stream: &mut TcpStream, arguments: &[&[u8]]) {
+fn send(stream: &mut impl Write, arguments: &[&[u8]]) {
     let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments {
         bytes.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());

@@ -1,6 +1,7 @@
 //! The Redis store over TLS: who is believed, and who is not.
 
 use feastrs::ErrorKind;
+use feastrs::config::{RedisConfig, RedisType};
 use feastrs::store::redis::RedisStore;
 
 use crate::redis_rows::{read, view, write};
@@ -21,8 +22,13 @@ fn the_authority_and_the_name_count_unless_told_otherwise() {
     let server = RedisServer::start_tls(&["--tls-auth-clients", "no"]);
     let (port, ca) = (server.port, format!("ssl_ca_certs={}/ca.pem", tls_folder()));
 
+    let authority = std::fs::read_to_string(format!("{}/ca.pem", tls_folder())).unwrap();
     for trusted in [
         format!("localhost:{port},ssl=true,{ca}"),
+        format!("localhost:{port},ssl=true,ssl_ca_data={}", authority.trim()),
+        format!("localhost:{port},ssl=true,ssl_min_version=TLSv1_3,{ca}"),
+        format!("rediss://localhost:{port}?{ca}"),
+        format!("rediss://127.0.0.1:{port}/0?{ca}&ssl_check_hostname=false"),
         format!("127.0.0.1:{port},ssl=true,{ca},ssl_check_hostname=false"),
         format!("127.0.0.1:{port},ssl=true,ssl_cert_reqs=none"),
     ] {
@@ -66,4 +72,25 @@ fn tls_where_there_is_none_and_none_where_there_is() {
         assert!(kinds.contains(&error.kind()), "{error}");
         assert!(error.to_string().contains(wrong.split(',').next().unwrap_or_default()), "{error}");
     }
+}
+
+#[test]
+fn a_cluster_whose_nodes_speak_tls() {
+    let server = RedisServer::start_tls_cluster();
+    let (view, ca) = (view("v", 2), format!("ssl_ca_certs={}/ca.pem", tls_folder()));
+    let text = format!("localhost:{},ssl=true,{ca}", server.tls_port.expect("it has one"));
+    let clustered = |text: &str| RedisConfig { redis_type: RedisType::Cluster, ..config(text) };
+    let keys = ["a", "b", "c"];
+
+    // The node does not know its own address, so it is reached by the name that was asked.
+    let store = RedisStore::new(&clustered(&text), "proj").unwrap();
+    let rows = read(&store, std::slice::from_ref(&view), &keys, 3).unwrap();
+    assert_eq!(rows[0], vec![(None, vec![None; 2]); 3]);
+    let plain = format!("localhost:{},{ca}", server.port);
+    let store = RedisStore::new(&clustered(&plain), "proj").unwrap();
+    assert_eq!(read(&store, std::slice::from_ref(&view), &keys, 3).unwrap(), rows);
+    let wrong = clustered(&text.replace("/ca.pem", "/server.pem"));
+    let error = read(&RedisStore::new(&wrong, "proj").unwrap(), &[view], &keys, 3).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
 }

@@ -15,6 +15,12 @@ use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 
 const RECEIVE_BUFFER: usize = 64 << 10;
+/// How long the answer to a PING may take that tells whether an idle connection still lives.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that idled for longer is looked at before it is used: the server may have
+/// closed it, or have said something that nobody asked for. Below, the look would cost more
+/// than it is worth.
+const UNSEEN: Duration = Duration::from_millis(10);
 /// Buffers that grew past this are given up when the connection goes back to its pool.
 const KEEP_BUFFER: usize = 4 << 20;
 
@@ -31,8 +37,7 @@ pub(super) struct Connection {
     outstanding: usize,
     doing: &'static str,
     is_exclusive: bool,
-    is_reused: bool,
-    idle_since: Instant,
+    last_used: Instant,
 }
 
 impl Connection {
@@ -57,8 +62,7 @@ impl Connection {
             outstanding: 0,
             doing: "the handshake",
             is_exclusive: false,
-            is_reused: false,
-            idle_since: Instant::now(),
+            last_used: Instant::now(),
         };
         connection.introduce(options, purpose, call)?;
         Ok(connection)
@@ -101,11 +105,6 @@ impl Connection {
         self.is_exclusive = is_exclusive;
     }
 
-    /// Whether it was used before the present call.
-    pub(super) fn is_reused(&self) -> bool {
-        self.is_reused
-    }
-
     /// Whether the next to use it will find it as new.
     pub(super) fn is_clean(&self) -> bool {
         self.outstanding == 0
@@ -114,15 +113,49 @@ impl Connection {
             && self.commands.bytes().is_empty()
     }
 
-    /// How long nobody has used it.
-    pub(super) fn idle_time(&self) -> Duration {
-        self.idle_since.elapsed()
+    /// Whether a connection that has idled may be used: it is tried out with PING where it
+    /// idled for longer than `health_check_interval`.
+    ///
+    /// Errors: the caller wants to stop.
+    pub(super) fn is_usable(
+        &mut self,
+        health_check_interval: Option<Duration>,
+        call: &Call<'_>,
+    ) -> Result<bool> {
+        let now = Instant::now();
+        let idle = now.saturating_duration_since(self.last_used);
+        self.last_used = now;
+        if idle < UNSEEN {
+            return Ok(true);
+        }
+        if !self.stream.is_quiet() {
+            return Ok(false);
+        }
+        if health_check_interval.is_none_or(|interval| idle < interval) {
+            return Ok(true);
+        }
+        match self.probe(call) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+            outcome => Ok(outcome.unwrap_or(false)),
+        }
+    }
+
+    #[cold]
+    fn probe(&mut self, call: &Call<'_>) -> Result<bool> {
+        let io_timeout = self.io_timeout;
+        self.io_timeout = io_timeout.min(PROBE_TIMEOUT);
+        self.doing = "PING";
+        self.commands.command(&[b"PING"]);
+        self.send(call)?;
+        let reply = self.receive(call)?;
+        // Whoever may not PING is answered all the same.
+        let is_alive = reply.text() == Some(b"PONG") || reply.error().is_some();
+        self.io_timeout = io_timeout;
+        Ok(is_alive)
     }
 
     /// Makes it ready to wait in a pool.
     pub(super) fn rest(&mut self) {
-        self.is_reused = true;
-        self.idle_since = Instant::now();
         self.commands.clear(KEEP_BUFFER);
         if self.received.len() > KEEP_BUFFER {
             self.received = vec![0; RECEIVE_BUFFER];
@@ -130,9 +163,9 @@ impl Connection {
         }
     }
 
-    /// Sends the commands.
+    /// Sends the commands. Whether the caller wants to stop is asked only where there is to be
+    /// waited: asking costs more than sending.
     pub(super) fn send(&mut self, call: &Call<'_>) -> Result<()> {
-        // Interrupts are looked at in waits alone: a small read waits too little to be stopped.
         call.check_deadline()?;
         self.outstanding += self.commands.commands();
         let mut sent = 0;
@@ -171,6 +204,10 @@ impl Connection {
         let begin = self.start;
         self.start += length;
         self.outstanding -= 1;
+        if self.outstanding == 0 && self.start != self.end {
+            // Then who knows which of them answered what.
+            return Err(self.no_redis("more replies than there were commands"));
+        }
         Ok(self.parser.reply(self.received.get(begin..begin + length).unwrap_or_default()))
     }
 

@@ -3,19 +3,20 @@
 //!
 //! Must not know Arrow, types or requests: keys and values are bytes here.
 
-#[allow(dead_code, unused_imports, reason = "the drivers that use all of it come next")]
 mod cluster;
 mod codec;
 mod connection;
 mod fresh;
 mod handshake;
-#[allow(dead_code, reason = "the drivers that use all of it come next")]
 mod options;
 mod pool;
+mod primary;
 mod read_job;
 mod read_layout;
 mod reader;
 mod refusal;
+mod retry;
+mod sentinel;
 mod serialized;
 mod stored;
 mod stream;

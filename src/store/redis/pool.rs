@@ -1,24 +1,55 @@
-//! Connections that wait to be used again, those of each process apart. Only clean ones come
-//! back: a connection that is owed a reply, or stands in a transaction, is closed.
+//! Connections to one node, those of each process apart: as many as are needed at once, up to
+//! `max_connections`. Only clean ones are used again: whoever is not given back, because of an
+//! error or a panic in the middle of a conversation, is closed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustls::ClientConfig;
 
 use super::connection::Connection;
 use super::handshake::Purpose;
 use super::options::{Address, Options};
-use crate::call::Call;
-use crate::error::Result;
+use crate::call::{Call, WAIT_SLICE};
+use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
 
+/// The connections to one node.
 pub(super) struct Pool {
     address: Address,
     node: Arc<str>,
     options: Arc<Options>,
     purpose: Purpose,
     tls: Option<Arc<ClientConfig>>,
-    idle: ProcessLocal<Mutex<Vec<Connection>>>,
+    shared: ProcessLocal<Arc<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    given_back: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    // The one that was used last is used next, so that those that are not needed idle.
+    idle: Vec<Connection>,
+    leased: usize,
+    waiting: usize,
+}
+
+/// A connection that nobody else has. Dropping it closes the connection.
+pub(super) struct Lease {
+    pub(super) connection: Connection,
+    place: Place,
+}
+
+/// The right to have one connection open. It remembers the process that it was taken in: a
+/// connection that crossed a fork never gets into the child's pool.
+struct Place {
+    shared: Arc<Shared>,
+    max_connections: usize,
+    is_left: bool,
 }
 
 impl Pool {
@@ -30,51 +61,143 @@ impl Pool {
         purpose: Purpose,
     ) -> Self {
         let node = address.node().into();
-        Pool { address, node, options, purpose, tls, idle: ProcessLocal::new() }
+        Pool { address, node, options, purpose, tls, shared: ProcessLocal::new() }
     }
 
-    /// A connection that waited, or else a new one.
-    pub(super) fn take(&self, call: &Call<'_>) -> Result<Connection> {
-        loop {
-            let Some(connection) = self.idle().pop() else { return self.connect(call) };
-            match self.options.health_check_interval {
-                Some(limit) if connection.idle_time() > limit => drop(connection),
-                _ => return Ok(connection),
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// `host:port`, for messages.
+    pub(super) fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A connection that idles, or else a new one. Where all are in use, waits until one is
+    /// given back, but not longer than the pool's timeout.
+    pub(super) fn take(&self, call: &Call<'_>) -> Result<Lease> {
+        let shared = self.shared.get();
+        let mut started = None;
+        let mut state = shared.lock();
+        while state.idle.is_empty() && state.leased >= self.options.max_connections {
+            state.waiting += 1;
+            let slice = WAIT_SLICE.min(self.options.pool_timeout);
+            let woken = shared.given_back.wait_timeout(state, slice);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
+            drop(state);
+            call.check()?;
+            let waited = started.get_or_insert_with(Instant::now).elapsed() + slice;
+            if waited > self.options.pool_timeout {
+                return Err(self.exhausted());
             }
+            state = shared.lock();
         }
+        self.lease(shared, state, call)
     }
 
-    /// A new connection.
-    pub(super) fn connect(&self, call: &Call<'_>) -> Result<Connection> {
-        let tls = self.tls.as_ref();
-        Connection::open(&self.address, &self.node, &self.options, tls, self.purpose, call)
+    /// The same without waiting, though it be one more than `max_connections`. For those who
+    /// hold connections to other nodes already: were they to wait for each other, nobody would
+    /// ever go on.
+    pub(super) fn take_at_once(&self, call: &Call<'_>) -> Result<Lease> {
+        let shared = self.shared.get();
+        self.lease(shared, shared.lock(), call)
     }
 
-    /// Runs `work` on `connection` and keeps the connection if it is clean afterwards. An
-    /// error or a panic in the middle of a conversation closes it.
-    pub(super) fn run<T>(
+    fn lease(
         &self,
-        mut connection: Connection,
-        work: impl FnOnce(&mut Connection) -> Result<T>,
-    ) -> Result<T> {
-        let outcome = work(&mut connection);
-        if connection.is_clean() {
-            connection.rest();
-            let mut idle = self.idle();
-            if idle.len() < self.options.max_connections {
-                idle.push(connection);
+        shared: &Arc<Shared>,
+        mut state: MutexGuard<'_, State>,
+        call: &Call<'_>,
+    ) -> Result<Lease> {
+        let idle = state.idle.pop();
+        state.leased += 1;
+        drop(state);
+        let max_connections = self.options.max_connections;
+        let place = Place { shared: shared.clone(), max_connections, is_left: false };
+        if let Some(mut connection) = idle {
+            if connection.is_usable(self.options.health_check_interval, call)? {
+                return Ok(Lease { connection, place });
             }
+            // What happened to one has mostly happened to all.
+            self.close_idle();
         }
-        outcome
+        let tls = self.tls.as_ref();
+        let (address, options) = (&self.address, self.options.as_ref());
+        let connection = Connection::open(address, &self.node, options, tls, self.purpose, call)?;
+        Ok(Lease { connection, place })
     }
 
-    /// Whether a read that got no answer in time is tried once more.
-    pub(super) fn retries_timeouts(&self) -> bool {
-        self.options.retry_on_timeout
+    /// Closes the connections that nobody uses: one of their kind was found to be broken.
+    pub(super) fn close_idle(&self) {
+        let idle = std::mem::take(&mut self.shared.get().lock().idle);
+        drop(idle);
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        // Whoever panicked did so outside of push and pop: the list is whole.
-        self.idle.get().lock().unwrap_or_else(PoisonError::into_inner)
+    #[cold]
+    fn exhausted(&self) -> Error {
+        Error::new(
+            ErrorKind::StoreTimeout,
+            format!(
+                "all {} connections to Redis at {} were in use for {:?}; raise max_connections or \
+                 timeout in connection_string, or read from fewer threads",
+                self.options.max_connections, self.node, self.options.pool_timeout
+            ),
+        )
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked did so outside of what is done here: the state is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Lets others use the connection if it is clean; else it is closed.
+    pub(super) fn give_back(self) {
+        let Lease { connection, place } = self;
+        if connection.is_clean() {
+            place.give_back(connection);
+        }
+    }
+}
+
+impl Place {
+    fn give_back(mut self, mut connection: Connection) {
+        connection.rest();
+        let mut state = self.shared.lock();
+        self.is_left = true;
+        state.leased -= 1;
+        let surplus = match state.idle.len() + state.leased < self.max_connections {
+            true => {
+                state.idle.push(connection);
+                None
+            }
+            false => Some(connection),
+        };
+        if state.waiting > 0 {
+            self.shared.given_back.notify_one();
+        }
+        drop(state);
+        drop(surplus);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.leased -= 1;
+        if state.waiting > 0 {
+            self.shared.given_back.notify_one();
+        }
     }
 }

@@ -10,8 +10,8 @@ use crate::store::RowSink;
 
 /// At most two chunks are in flight: their commands fit the sockets' buffers, so neither side
 /// waits for the other to read, and their replies stay near a megabyte.
-const CHUNK_BYTES: usize = 64 << 10;
-const CHUNK_KEYS: usize = 512;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
+pub(super) const CHUNK_KEYS: usize = 512;
 
 pub(super) struct Reader<'a> {
     job: ReadJob<'a>,
@@ -25,11 +25,6 @@ impl<'a> Reader<'a> {
     pub(super) fn new(job: ReadJob<'a>) -> Self {
         let first = job.first();
         Reader { job, next_send: first, next_receive: first, last_chunk: 0 }
-    }
-
-    /// Whether every row has been given to the sink.
-    pub(super) fn is_finished(&self) -> bool {
-        self.next_receive.is_none()
     }
 
     /// Whether the server refused HGETALL and HMGET was used instead.

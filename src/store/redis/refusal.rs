@@ -12,13 +12,12 @@ pub(super) fn refused(node: &str, command: &str, text: &[u8]) -> Error {
             (ErrorKind::StoreDenied, "; check username and password in connection_string")
         }
         "NOPERM" => (ErrorKind::StoreDenied, "; the user's ACL must allow the command and the key"),
-        "LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "BUSY" => {
+        "LOADING" | "MASTERDOWN" | "READONLY" | "TRYAGAIN" | "BUSY" | "CLUSTERDOWN" => {
             (ErrorKind::StoreUnavailable, "")
         }
-        "MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT" => (
-            ErrorKind::Unsupported,
-            "; this server is a Redis Cluster, which feastrs does not speak to itself yet: \
-             clusters go through Feast (redis_type: redis_cluster)",
+        "MOVED" | "ASK" | "CROSSSLOT" => (
+            ErrorKind::InvalidConfig,
+            "; this server is a node of a Redis Cluster: say so with redis_type: redis_cluster",
         ),
         "WRONGTYPE" => (ErrorKind::StoreInvalid, ""),
         _ => (ErrorKind::StoreRefused, ""),
@@ -80,7 +79,7 @@ mod tests {
             ("LOADING Redis is loading", ErrorKind::StoreUnavailable),
             ("OOM command not allowed", ErrorKind::StoreRefused),
             ("WRONGTYPE Operation against", ErrorKind::StoreInvalid),
-            ("MOVED 1 127.0.0.1:7001", ErrorKind::Unsupported),
+            ("MOVED 1 127.0.0.1:7001", ErrorKind::InvalidConfig),
         ] {
             let error = refused("h:1", "HMGET", text.as_bytes());
             assert_eq!(error.kind(), kind);

@@ -1,15 +1,18 @@
-//! The Redis store itself: its settings, its pool, and what is done when a connection breaks.
+//! The Redis store itself: its settings, and where its reads and writes go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::cluster::{Cluster, ClusterReader};
 use super::fresh::Learned;
 use super::handshake::Purpose;
 use super::options::Options;
 use super::pool::Pool;
+use super::primary::Primary;
 use super::read_job::ReadJob;
 use super::read_layout::ReadLayout;
 use super::reader::Reader;
+use super::sentinel::Sentinels;
 use super::tls;
 use super::writer::{Writer, WriterSettings};
 use crate::call::Call;
@@ -21,10 +24,7 @@ use crate::store::{
 };
 use crate::value::PackedBytes;
 
-/// New connections for one write, after the first was lost.
-const MAX_RECONNECTS: usize = 3;
-
-/// A standalone Redis server, read and written as Feast does.
+/// Redis, however it is run, read and written as Feast does.
 pub struct RedisStore {
     server: Arc<Server>,
     read_command: ReadCommand,
@@ -33,10 +33,15 @@ pub struct RedisStore {
 
 /// What readers and the store share.
 struct Server {
-    pool: Pool,
+    topology: Topology,
     project: String,
     // Learned from the first refusal, for the store's life.
     is_hgetall_withheld: AtomicBool,
+}
+
+enum Topology {
+    Primary(Primary),
+    Cluster(Cluster),
 }
 
 struct RedisReader {
@@ -48,27 +53,11 @@ struct RedisReader {
 impl RedisStore {
     /// The store that `config` describes, for the keys of `project`. Does not connect yet.
     ///
-    /// Errors: [`ErrorKind::InvalidConfig`] for a connection string that can't be used,
-    /// [`ErrorKind::NeedsFeast`] for clusters and sentinels.
+    /// Errors: [`ErrorKind::InvalidConfig`] for a connection string that can't be used.
     pub fn new(config: &RedisConfig, project: &str) -> Result<Self> {
-        if config.redis_type != RedisType::Redis {
-            return Err(Error::new(
-                ErrorKind::NeedsFeast,
-                format!(
-                    "online_store has redis_type '{}'; feastrs itself speaks to standalone \
-                     servers (redis) only",
-                    config.redis_type.name()
-                ),
-            ));
-        }
-        let options = Arc::new(Options::parse(&config.connection_string)?);
-        let tls = options.tls.as_ref().map(tls::client_config).transpose()?;
-        let Some(address) = options.nodes.first().cloned() else {
-            return Err(Error::new(ErrorKind::InvalidConfig, "connection_string names no host"));
-        };
         Ok(RedisStore {
             server: Arc::new(Server {
-                pool: Pool::new(address, options, tls, Purpose::Server),
+                topology: topology(config)?,
                 project: project.to_owned(),
                 is_hgetall_withheld: AtomicBool::new(false),
             }),
@@ -86,6 +75,25 @@ impl RedisStore {
     }
 }
 
+fn topology(config: &RedisConfig) -> Result<Topology> {
+    let options = Arc::new(Options::parse(&config.connection_string)?);
+    let tls = options.tls.as_ref().map(tls::client_config).transpose()?;
+    Ok(match config.redis_type {
+        RedisType::Cluster => Topology::Cluster(Cluster::new(options, tls)),
+        RedisType::Sentinel => {
+            let sentinels = Sentinels::new(&config.sentinel_master, options, tls)?;
+            Topology::Primary(Primary::Watched(sentinels))
+        }
+        RedisType::Redis => {
+            let Some(address) = options.nodes.first().cloned() else {
+                return Err(Error::new(ErrorKind::InvalidConfig, "connection_string has no host"));
+            };
+            let pool = Pool::new(address, options, tls, Purpose::Server);
+            Topology::Primary(Primary::Fixed(Arc::new(pool)))
+        }
+    })
+}
+
 impl OnlineStore for RedisStore {
     fn reader(&self, groups: &[StoredGroup]) -> Arc<dyn StoreReader> {
         let layout = |group| ReadLayout::new(group, self.read_command);
@@ -97,16 +105,16 @@ impl OnlineStore for RedisStore {
     }
 
     fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport> {
+        let Topology::Primary(primary) = &self.server.topology else {
+            return Err(Error::new(
+                ErrorKind::NeedsFeast,
+                "online_store has redis_type 'redis_cluster', which feastrs itself reads from but \
+                 does not write to",
+            ));
+        };
         let mut writer = Writer::new(batch, self.server.project.as_bytes(), &self.writer)?;
-        let mut connection = self.server.pool.take(call)?;
-        for _ in 0..MAX_RECONNECTS {
-            match self.server.pool.run(connection, |c| writer.run(c, call)) {
-                Err(error) if error.kind() == ErrorKind::StoreUnavailable => writer.resume(),
-                outcome => return outcome.map(|()| writer.report()),
-            }
-            connection = self.server.pool.connect(call)?;
-        }
-        self.server.pool.run(connection, |c| writer.run(c, call)).map(|()| writer.report())
+        primary.write(&mut writer, call)?;
+        Ok(writer.report())
     }
 
     fn prepare(&self, _views: &[StoredView], call: &Call<'_>) -> Result<()> {
@@ -117,27 +125,23 @@ impl OnlineStore for RedisStore {
 
 impl StoreReader for RedisReader {
     fn read(&self, keys: &[PackedBytes], sink: &mut dyn RowSink, call: &Call<'_>) -> Result<()> {
-        let Server { pool, project, is_hgetall_withheld } = self.server.as_ref();
+        let Server { topology, project, is_hgetall_withheld } = self.server.as_ref();
         let may_hgetall = self.is_hgetall_required || !is_hgetall_withheld.load(Ordering::Relaxed);
         let job = ReadJob::new(&self.layouts, keys, project.as_bytes(), may_hgetall);
-        let mut reader = Reader::new(job);
-        if reader.is_finished() {
-            return call.check();
+        if job.first().is_none() {
+            return call.check_deadline();
         }
-        let connection = pool.take(call)?;
-        let is_reused = connection.is_reused();
-        let mut outcome = pool.run(connection, |c| reader.run(c, sink, call));
-        if let Err(error) = &outcome {
-            // A server closes idle connections as it likes; the first to use one finds out.
-            let is_stale = is_reused && error.kind() == ErrorKind::StoreUnavailable;
-            let is_late = pool.retries_timeouts() && error.kind() == ErrorKind::StoreTimeout;
-            if is_stale || is_late {
-                reader.resume();
-                let connection = pool.connect(call)?;
-                outcome = pool.run(connection, |c| reader.run(c, sink, call));
+        let (outcome, has_given_up_hgetall) = match topology {
+            Topology::Primary(primary) => {
+                let mut reader = Reader::new(job);
+                (primary.read(&mut reader, sink, call), reader.has_given_up_hgetall())
             }
-        }
-        if reader.has_given_up_hgetall() {
+            Topology::Cluster(cluster) => {
+                let mut reader = ClusterReader::new(cluster, job);
+                (reader.run(sink, call), reader.has_given_up_hgetall())
+            }
+        };
+        if has_given_up_hgetall {
             is_hgetall_withheld.store(true, Ordering::Relaxed);
         }
         outcome

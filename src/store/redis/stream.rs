@@ -2,6 +2,7 @@
 //! writes return after a slice of time. Must not know RESP.
 
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -11,10 +12,15 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use socket2::{SockRef, TcpKeepalive};
 
 use super::options::{Address, Options};
 use crate::call::{Call, WAIT_SLICE};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Probes begin before firewalls and load balancers forget a connection.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
 pub(super) enum Stream {
     Tcp(TcpStream),
@@ -43,6 +49,9 @@ impl Stream {
             Address::Tcp { host, port } => {
                 let stream = connect_tcp(address, (host, *port), options, call)?;
                 stream.set_nodelay(true).map_err(cannot)?;
+                if options.keepalive {
+                    SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE).map_err(cannot)?;
+                }
                 stream.set_read_timeout(Some(slice)).map_err(cannot)?;
                 stream.set_write_timeout(Some(slice)).map_err(cannot)?;
                 match tls {
@@ -50,6 +59,23 @@ impl Stream {
                     None => Ok(Stream::Tcp(stream)),
                 }
             }
+        }
+    }
+}
+
+impl Stream {
+    /// Whether the other side is still there, as far as is known here, and has said nothing.
+    /// TLS says things of its own at any time: there, nothing is known.
+    pub(super) fn is_quiet(&self) -> bool {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+            Stream::Tls(_) => return true,
+        };
+        let mut byte = [MaybeUninit::uninit()];
+        match socket.recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+            Ok(_) => false,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 }

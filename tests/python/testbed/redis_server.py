@@ -66,18 +66,35 @@ class RedisServer:
     """One running server."""
 
     def __init__(
-        self, version: str = "7.0", settings: Mapping[str, str] | None = None, password: str = ""
+        self,
+        version: str = "7.0",
+        settings: Mapping[str, str] | None = None,
+        password: str = "",
+        *,
+        port: int | None = None,
+        sentinel_of: int | None = None,
     ) -> None:
+        """Starts it.
+
+        Args:
+            version: "7.0" or "6.2".
+            settings: of the server, over the defaults.
+            password: that clients must give.
+            port: to listen on; any free one by default.
+            sentinel_of: makes it a sentinel that watches over the master on this port, under
+                the name `primary`.
+        """
         self.version = version
         self.password = password
         self._binary = find_binary(version)
         self._settings = dict(settings or {})
         self._folder = tempfile.TemporaryDirectory(prefix="feastrs-redis-")
         self._databases = itertools.count(1)
+        self._sentinel_of = sentinel_of
+        self.port = port or _free_port()
         self._start()
 
     def _start(self) -> None:
-        self.port = _free_port()
         settings = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -90,6 +107,8 @@ class RedisServer:
         if self.password:
             settings["requirepass"] = self.password
         arguments = [text for name, value in settings.items() for text in (f"--{name}", value)]
+        if self._sentinel_of is not None:
+            arguments = self._sentinel_arguments(self._sentinel_of)
         log = (Path(self._folder.name) / "log").open("wb")
         self._watcher = subprocess.Popen(
             ["sh", "-c", _WATCHED, "sh", self._binary, *arguments],
@@ -100,6 +119,16 @@ class RedisServer:
         )
         log.close()
         self._wait_until_up()
+
+    def _sentinel_arguments(self, master: int) -> list[str]:
+        # A sentinel keeps what it learns in its settings, so they must be a file.
+        settings = Path(self._folder.name) / "sentinel.conf"
+        settings.write_text(
+            f"sentinel monitor primary 127.0.0.1 {master} 2\n"
+            "sentinel down-after-milliseconds primary 500\n"
+            "sentinel failover-timeout primary 3000\n"
+        )
+        return [str(settings), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + 20

@@ -33,13 +33,13 @@ impl SlotMap {
             let last = usize::try_from(elements.next()?.integer()?).ok()?;
             let master = node(elements.next()?, asked)?;
             let replicas = elements.filter_map(|element| node(element, asked)).collect();
-            let index = map.shard_index(Shard { master, replicas });
+            let index = map.index_of(Shard { master, replicas });
             map.slots.get_mut(first..=last)?.fill(index);
         }
         Some(map)
     }
 
-    fn shard_index(&mut self, shard: Shard) -> u16 {
+    fn index_of(&mut self, shard: Shard) -> u16 {
         // A cluster has at most a thousand masters or so, and each comes once for each range.
         let known = self.shards.iter().position(|known| known.master == shard.master);
         let index = known.unwrap_or_else(|| {
@@ -49,10 +49,9 @@ impl SlotMap {
         u16::try_from(index).unwrap_or(NONE)
     }
 
-    /// The nodes of `slot`; `None` if nobody serves it.
-    pub(in super::super) fn shard(&self, slot: u16) -> Option<&Shard> {
-        let index = *self.slots.get(usize::from(slot))?;
-        self.shards.get(usize::from(index))
+    /// Which of [`shards`](Self::shards) serves `slot`; `None` if nobody does.
+    pub(in super::super) fn shard_index(&self, slot: u16) -> Option<usize> {
+        self.slots.get(usize::from(slot)).filter(|index| **index != NONE).map(|i| usize::from(*i))
     }
 
     /// Every shard.
@@ -63,7 +62,7 @@ impl SlotMap {
     /// The same cluster after `slot` has moved to the master at `to`.
     pub(in super::super) fn with_moved(&self, slot: u16, to: &Address) -> Self {
         let mut map = self.clone();
-        let index = map.shard_index(Shard { master: to.clone(), replicas: Vec::new() });
+        let index = map.index_of(Shard { master: to.clone(), replicas: Vec::new() });
         if let Some(entry) = map.slots.get_mut(usize::from(slot)) {
             *entry = index;
         }
@@ -98,6 +97,12 @@ mod tests {
         let mut parser = ReplyParser::default();
         assert_eq!(parser.advance(reply.as_bytes()), Ok(Some(reply.len())));
         SlotMap::parse(parser.reply(reply.as_bytes()), &tcp("asked", 1))
+    }
+
+    impl SlotMap {
+        fn shard(&self, slot: u16) -> Option<&Shard> {
+            self.shard_index(slot).and_then(|index| self.shards.get(index))
+        }
     }
 
     const NODE: &str = "*3\r\n$1\r\na\r\n:7000\r\n$2\r\nid\r\n";

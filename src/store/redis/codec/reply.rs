@@ -275,17 +275,15 @@ impl<'a> Reply<'a> {
     pub(in super::super) fn elements(&self) -> impl Iterator<Item = Reply<'a>> + use<'a> {
         let is_array = matches!(self.tokens.first(), Some(Token::Array(_)));
         let tokens = if is_array { self.tokens.get(1..) } else { None };
-        let (mut rest, data) = (tokens.unwrap_or_default(), self.data);
+        let (mut rest, mut element) = (tokens.unwrap_or_default(), *self);
         std::iter::from_fn(move || {
-            let (tokens, after) =
-                rest.split_at_checked(whole(rest)).filter(|(e, _)| !e.is_empty())?;
-            rest = after;
-            Some(Reply { tokens, data })
+            let (first, after) = rest.split_at_checked(whole(rest))?;
+            (element.tokens, rest) = (first, after);
+            (!first.is_empty()).then_some(element)
         })
     }
 
     /// The bytes that this reply was parsed from: all of them, if it is no element of another.
-    #[allow(dead_code, reason = "the cluster reader, which keeps replies, comes next")]
     pub(in super::super) fn bytes(&self) -> &'a [u8] {
         self.data
     }

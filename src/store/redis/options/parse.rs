@@ -117,9 +117,9 @@ impl Draft {
                 options.max_connections = parameter.number::<u32>()?.max(1) as usize;
             }
             "health_check_interval" => {
-                let seconds: u32 = parameter.number()?;
+                let is_never = parameter.string().trim() == "0";
                 options.health_check_interval =
-                    (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+                    if is_never { None } else { Some(parameter.seconds()?) };
             }
             "retry_on_timeout" => options.retry_on_timeout = parameter.boolean()?,
             "read_from_replicas" => options.read_from_replicas = parameter.boolean()?,

@@ -1,0 +1,150 @@
+//! Where everything goes to one server: the only one, or the master that sentinels name. What
+//! is tried again when a connection breaks or the server can't answer for the moment.
+
+use std::sync::Arc;
+
+use super::options::Options;
+use super::pool::Pool;
+use super::reader::Reader;
+use super::retry::Retry;
+use super::sentinel::Sentinels;
+use super::writer::Writer;
+use crate::call::Call;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::RowSink;
+
+/// A server that nobody listens on is tried so often; a master that sentinels watch over,
+/// as long as the time lasts.
+const MAX_CONNECTS: u32 = 4;
+
+pub(super) enum Primary {
+    /// A server that stands alone.
+    Fixed(Arc<Pool>),
+    /// The master that sentinels watch over.
+    Watched(Sentinels),
+}
+
+impl Primary {
+    fn options(&self) -> &Options {
+        match self {
+            Primary::Fixed(pool) => pool.options(),
+            Primary::Watched(sentinels) => sentinels.options(),
+        }
+    }
+
+    fn pool(&self, call: &Call<'_>) -> Result<Arc<Pool>> {
+        match self {
+            Primary::Fixed(pool) => Ok(pool.clone()),
+            Primary::Watched(sentinels) => sentinels.master(call),
+        }
+    }
+
+    /// After a connection broke, or the server said that it is the wrong one.
+    fn doubt(&self, pool: &Arc<Pool>) {
+        pool.close_idle();
+        if let Primary::Watched(sentinels) = self {
+            sentinels.doubt(pool);
+        }
+    }
+
+    /// Reads all that is left to read.
+    pub(super) fn read(
+        &self,
+        reader: &mut Reader<'_>,
+        sink: &mut dyn RowSink,
+        call: &Call<'_>,
+    ) -> Result<()> {
+        let mut retry = Retry::new(self.options().io_timeout);
+        let mut may_be_late = self.options().retry_on_timeout;
+        loop {
+            let Err(failure) = self.try_read(reader, sink, call) else { return Ok(()) };
+            reader.resume();
+            if failure.kind() == ErrorKind::StoreTimeout && std::mem::take(&mut may_be_late) {
+                call.check()?;
+                continue;
+            }
+            if failure.is_unreachable && self.is_given_up(&retry) {
+                return Err(failure.error);
+            }
+            retry.pause(failure.error, call)?;
+        }
+    }
+
+    fn try_read(
+        &self,
+        reader: &mut Reader<'_>,
+        sink: &mut dyn RowSink,
+        call: &Call<'_>,
+    ) -> std::result::Result<(), Failure> {
+        let pool = self.pool(call).map_err(Failure::unreachable)?;
+        let mut lease = pool.take(call).map_err(|error| self.cannot_connect(&pool, error))?;
+        let outcome = reader.run(&mut lease.connection, sink, call);
+        lease.give_back();
+        outcome.map_err(|error| self.failed(&pool, error))
+    }
+
+    /// Writes all that is left to write. What was under way when a connection broke is compared
+    /// before it is written again.
+    pub(super) fn write(&self, writer: &mut Writer<'_>, call: &Call<'_>) -> Result<()> {
+        let mut retry = Retry::new(self.options().io_timeout);
+        let mut acknowledged = writer.report();
+        loop {
+            let Err(failure) = self.try_write(writer, call) else { return Ok(()) };
+            writer.resume();
+            if writer.report() != acknowledged {
+                // It goes on, though with interruptions.
+                acknowledged = writer.report();
+                retry = Retry::new(self.options().io_timeout);
+            }
+            if failure.is_unreachable && self.is_given_up(&retry) {
+                return Err(failure.error);
+            }
+            retry.pause(failure.error, call)?;
+        }
+    }
+
+    fn try_write(
+        &self,
+        writer: &mut Writer<'_>,
+        call: &Call<'_>,
+    ) -> std::result::Result<(), Failure> {
+        let pool = self.pool(call).map_err(Failure::unreachable)?;
+        let mut lease = pool.take(call).map_err(|error| self.cannot_connect(&pool, error))?;
+        let outcome = writer.run(&mut lease.connection, call);
+        lease.give_back();
+        outcome.map_err(|error| self.failed(&pool, error))
+    }
+
+    fn is_given_up(&self, retry: &Retry) -> bool {
+        matches!(self, Primary::Fixed(_)) && retry.failures() + 1 >= MAX_CONNECTS
+    }
+
+    fn cannot_connect(&self, pool: &Arc<Pool>, error: Error) -> Failure {
+        Failure { is_unreachable: true, ..self.failed(pool, error) }
+    }
+
+    #[cold]
+    fn failed(&self, pool: &Arc<Pool>, error: Error) -> Failure {
+        if matches!(error.kind(), ErrorKind::StoreUnavailable | ErrorKind::StoreTimeout) {
+            self.doubt(pool);
+        }
+        Failure { error, is_unreachable: false }
+    }
+}
+
+/// Why an attempt failed.
+struct Failure {
+    error: Error,
+    /// No connection came about.
+    is_unreachable: bool,
+}
+
+impl Failure {
+    fn unreachable(error: Error) -> Self {
+        Failure { error, is_unreachable: true }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        self.error.kind()
+    }
+}
