@@ -307,3 +307,39 @@ fn a_read_that_its_sink_ends_leaves_nothing_behind() {
         assert!(read_keys(&store, &view, &keys).unwrap() == expected(&keys, 2), "{after}");
     }
 }
+
+#[test]
+fn connections_lost_on_any_node_at_any_time_lose_no_row() {
+    let cluster = RedisCluster::start(3, 0);
+    let view = view("v", 4);
+    let keys = names(2500);
+    cluster.write(&view, &keys, 7, value_of);
+    let store = store(&cluster.config());
+    let expected = expected(&keys, 4);
+    let is_done = AtomicBool::new(false);
+
+    thread::scope(|scope| {
+        for node in &cluster.nodes {
+            let is_done = &is_done;
+            scope.spawn(move || {
+                while !is_done.load(Ordering::Relaxed) {
+                    node.call(&[b"CLIENT", b"KILL", b"TYPE", b"normal"]);
+                    thread::yield_now();
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for count in (100..2500).step_by(200) {
+                    match read_keys(&store, &view, &keys[..count]) {
+                        Ok(rows) => assert!(rows == expected[..count], "a wrong value"),
+                        Err(error) => assert!(error.is_retryable(), "{error:?}"),
+                    }
+                }
+                is_done.store(true, Ordering::Relaxed);
+            });
+        }
+    });
+
+    assert!(read_keys(&store, &view, &keys).unwrap() == expected);
+}

@@ -121,7 +121,10 @@ impl<'a> ClusterReader<'a> {
         self.top_up_all(call)?;
         let mut spare: Slots<'static> = Vec::new();
         while self.next < self.keys.len() {
-            if let Some(kept) = self.kept.remove(&self.next) {
+            // Mostly there are none, and then nothing is to be looked up.
+            if !self.kept.is_empty()
+                && let Some(kept) = self.kept.remove(&self.next)
+            {
                 self.take_kept(&kept, sink, call)?;
                 continue;
             }
@@ -292,6 +295,8 @@ impl<'a> ClusterReader<'a> {
                 None => drop(self.kept.insert(index, Kept::of(&reply, pool))),
             }
         }
+        // Those to be asked for elsewhere come first there: the rows wait for them.
+        self.lanes.iter_mut().for_each(Lane::sort);
         match later {
             Some(error) => Err(in_general(error)),
             None => self.adopt(call),
