@@ -21,6 +21,7 @@ pub struct Proxy {
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     forge: Arc<Mutex<Box<Forge>>>,
+    clients: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Proxy {
@@ -30,19 +31,29 @@ impl Proxy {
         let port = listener.local_addr().expect("its address").port();
         let forge: Arc<Mutex<Box<Forge>>> =
             Arc::new(Mutex::new(Box::new(|_, reply| Answer::Bytes(reply))));
-        let for_all = forge.clone();
+        let clients: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let (for_all, known) = (forge.clone(), clients.clone());
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let forge = for_all.clone();
+                known.lock().expect("no test panics in there").extend(client.try_clone());
                 thread::spawn(move || serve(client, server, &forge));
             }
         });
-        Proxy { port, forge }
+        Proxy { port, forge, clients }
     }
 
     /// From here on `forge` decides about each reply; it is given the command's name.
     pub fn set(&self, forge: impl FnMut(&str, Vec<u8>) -> Answer + Send + 'static) {
         *self.forge.lock().expect("no test panics in there") = Box::new(forge);
+    }
+
+    /// Says this on every connection, unasked.
+    pub fn say_to_all(&self, bytes: &[u8]) {
+        for mut client in self.clients.lock().expect("no test panics in there").iter() {
+            // Those that were closed meanwhile do not matter.
+            let _ = client.write_all(bytes);
+        }
     }
 
     /// Lets everything through again.

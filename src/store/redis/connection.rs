@@ -17,10 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 const RECEIVE_BUFFER: usize = 64 << 10;
 /// How long the answer to a PING may take that tells whether an idle connection still lives.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that idled for longer is looked at before it is used: the server may have
-/// closed it, or have said something that nobody asked for. Below, the look would cost more
-/// than it is worth.
-const UNSEEN: Duration = Duration::from_millis(10);
+/// A connection that was last used longer ago is looked at before it is used: the server may
+/// have closed it, or have said something that nobody asked for. In between small reads that
+/// follow each other closely, the look would show in their time.
+const UNSEEN: Duration = Duration::from_micros(500);
 /// Buffers that grew past this are given up when the connection goes back to its pool.
 const KEEP_BUFFER: usize = 4 << 20;
 

@@ -20,6 +20,10 @@ pub(super) fn refused(node: &str, command: &str, text: &[u8]) -> Error {
             "; this server is a node of a Redis Cluster: say so with redis_type: redis_cluster",
         ),
         "WRONGTYPE" => (ErrorKind::StoreInvalid, ""),
+        _ if text.starts_with("ERR max number of clients reached") => (
+            ErrorKind::StoreUnavailable,
+            "; raise the server's maxclients, or use fewer connections",
+        ),
         _ => (ErrorKind::StoreRefused, ""),
     };
     Error::new(kind, format!("Redis at {node} refused {command}: {text}{advice}"))
@@ -77,6 +81,7 @@ mod tests {
         for (text, kind) in [
             ("NOAUTH Authentication required.", ErrorKind::StoreDenied),
             ("LOADING Redis is loading", ErrorKind::StoreUnavailable),
+            ("ERR max number of clients reached", ErrorKind::StoreUnavailable),
             ("OOM command not allowed", ErrorKind::StoreRefused),
             ("WRONGTYPE Operation against", ErrorKind::StoreInvalid),
             ("MOVED 1 127.0.0.1:7001", ErrorKind::InvalidConfig),

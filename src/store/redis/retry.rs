@@ -69,6 +69,7 @@ impl Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Interrupt;
 
     fn lost() -> Error {
         Error::new(ErrorKind::StoreUnavailable, "gone")
@@ -96,6 +97,18 @@ mod tests {
         let started = Instant::now();
         while retry.pause(lost(), &call).is_ok() {}
         assert!(retry.failures() > 2 && started.elapsed() < Duration::from_millis(500));
+
+        struct Stop;
+        impl Interrupt for Stop {
+            fn check(&self) -> Result<()> {
+                Err(Error::new(ErrorKind::Interrupted, "enough"))
+            }
+        }
+        let stopped = Call { deadline: None, interrupt: &Stop };
+        let mut retry = Retry::new(Duration::from_secs(9));
+        assert!(retry.pause(lost(), &stopped).is_ok(), "the second attempt does not wait");
+        let error = retry.pause(lost(), &stopped).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
 
         let soon = Call { deadline: Some(Instant::now()), ..Call::unlimited() };
         let mut retry = Retry::new(Duration::from_secs(9));
