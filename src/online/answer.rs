@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use arrow_array::UInt32Array;
+
 use crate::value::Column;
 
 /// `feast.serving.FieldStatus`: what became of one value.
@@ -31,15 +32,86 @@ impl Status {
     }
 }
 
+/// One status for each row. Where all values are there, which is the rule, it takes no memory.
+#[derive(Clone, Debug)]
+pub struct Statuses {
+    rows: usize,
+    // `None`: all are PRESENT.
+    each: Option<Vec<Status>>,
+}
+
+impl Statuses {
+    /// `PRESENT` for so many rows.
+    pub fn all_present(rows: usize) -> Self {
+        Statuses { rows, each: None }
+    }
+
+    /// Those of so many rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The status of a row; `PRESENT` past the end.
+    pub fn get(&self, row: usize) -> Status {
+        self.each.as_ref().and_then(|each| each.get(row)).copied().unwrap_or(Status::Present)
+    }
+
+    /// The statuses in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Status> + '_ {
+        (0..self.rows).map(|row| self.get(row))
+    }
+
+    /// Appends the status of the next row.
+    pub fn push(&mut self, status: Status) {
+        if status != Status::Present || self.each.is_some() {
+            let rows = self.rows;
+            self.each.get_or_insert_with(|| vec![Status::Present; rows]).push(status);
+        }
+        self.rows += 1;
+    }
+
+    /// Changes the status of a row.
+    pub fn set(&mut self, row: usize, status: Status) {
+        let rows = self.rows;
+        let each = self.each.get_or_insert_with(|| vec![Status::Present; rows]);
+        if let Some(slot) = each.get_mut(row) {
+            *slot = status;
+        }
+    }
+}
+
+impl Statuses {
+    /// With row `i` taken from row `rows[i]` of these.
+    pub fn take(&self, rows: &UInt32Array) -> Self {
+        match &self.each {
+            None => Statuses::all_present(rows.len()),
+            Some(_) => rows.values().iter().map(|&row| self.get(row as usize)).collect(),
+        }
+    }
+}
+
+impl FromIterator<Status> for Statuses {
+    fn from_iter<I: IntoIterator<Item = Status>>(statuses: I) -> Self {
+        let mut collected = Statuses::all_present(0);
+        statuses.into_iter().for_each(|status| collected.push(status));
+        collected
+    }
+}
+
 /// One column of the answer.
 #[derive(Clone, Debug)]
 pub struct FeatureVector {
     /// The name in the response.
-    pub name: String,
+    pub name: Arc<str>,
     /// One value for each row of the request.
     pub column: Column,
     /// One status for each row.
-    pub statuses: Vec<Status>,
+    pub statuses: Statuses,
     /// When each row's values were true, microseconds since the epoch, UTC; 0 where there is
     /// no row. Shared by the features of a view.
     pub event_timestamps: Arc<Vec<i64>>,
@@ -68,24 +140,10 @@ impl FeatureVector {
     pub(crate) fn of_request(name: &str, column: Column, event_timestamps: Arc<Vec<i64>>) -> Self {
         let rows = event_timestamps.len();
         FeatureVector {
-            name: name.to_owned(),
+            name: name.into(),
             column,
-            statuses: vec![Status::Present; rows],
+            statuses: Statuses::all_present(rows),
             event_timestamps,
         }
-    }
-
-    /// The vector with row `i` taken from row `rows[i]` of this one.
-    pub(crate) fn take(
-        &self,
-        rows: &arrow_array::UInt32Array,
-        event_timestamps: Arc<Vec<i64>>,
-    ) -> Result<Self> {
-        Ok(FeatureVector {
-            name: self.name.clone(),
-            column: self.column.take(rows)?,
-            statuses: rows.values().iter().map(|&row| self.statuses[row as usize]).collect(),
-            event_timestamps,
-        })
     }
 }

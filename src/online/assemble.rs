@@ -7,9 +7,10 @@ use arrow_array::UInt32Array;
 
 use crate::error::{Error, Result};
 use crate::store::RowSink;
-use crate::value::wire::{ColumnDecoder, Decoded};
+use crate::value::Column;
 
-use super::answer::{FeatureVector, Status};
+use super::answer::{FeatureVector, Statuses};
+use super::columns::{Row, ViewColumns};
 use super::plan::{PlanColumn, PlanGroup, ReadPlan};
 
 /// How statuses are given.
@@ -38,16 +39,6 @@ pub struct Assembler<'a> {
     groups: Vec<Vec<ViewColumns>>,
 }
 
-struct ViewColumns {
-    event_timestamps: Vec<i64>,
-    features: Vec<FeatureColumn>,
-}
-
-struct FeatureColumn {
-    decoder: ColumnDecoder,
-    statuses: Vec<Status>,
-}
-
 /// Everything that was found, by group, view and feature.
 pub struct Found {
     groups: Vec<Vec<FoundView>>,
@@ -55,7 +46,8 @@ pub struct Found {
 
 struct FoundView {
     event_timestamps: Arc<Vec<i64>>,
-    features: Vec<Option<FeatureVector>>,
+    // `None` once it has been given away.
+    features: Vec<Option<(Column, Statuses)>>,
 }
 
 impl<'a> Assembler<'a> {
@@ -82,7 +74,7 @@ impl<'a> Assembler<'a> {
                     .views
                     .iter()
                     .zip(views)
-                    .map(|(view, columns)| columns.finish(&view.name))
+                    .map(|(view, columns)| found(columns, &view.name))
                     .collect::<Result<Vec<_>>>()?,
             );
         }
@@ -100,21 +92,15 @@ impl RowSink for Assembler<'_> {
     ) -> Result<()> {
         let plan: &PlanGroup = &self.plan.groups[group];
         let columns = &mut self.groups[group][view];
-        columns.event_timestamps.push(event_timestamp.unwrap_or(0));
         let is_too_old = match (event_timestamp, plan.ttls[view], self.rules.max_age_at) {
             (Some(time), Some(ttl), Some(now)) => time.saturating_add(ttl) < now,
             _ => false,
         };
-        for (index, (column, value)) in columns.features.iter_mut().zip(values).enumerate() {
-            column.push(*value, is_too_old, self.rules.feast).map_err(|error| {
-                in_column(
-                    error,
-                    &plan.stored.views[view].name,
-                    &plan.stored.views[view].features[index].name,
-                )
-            })?;
-        }
-        Ok(())
+        let row = Row { event_timestamp, values, is_too_old, feast: self.rules.feast };
+        columns.push(&row).map_err(|(error, feature)| {
+            let stored = &plan.stored.views[view];
+            in_column(error, &stored.name, &stored.features[feature].name)
+        })
     }
 }
 
@@ -123,67 +109,13 @@ fn in_column(error: Error, view: &str, feature: &str) -> Error {
     error.context(format!("stored value of '{view}:{feature}'"))
 }
 
-impl ViewColumns {
-    fn new(value_types: &[crate::value::ValueType], rows: usize) -> Self {
-        ViewColumns {
-            event_timestamps: Vec::with_capacity(rows),
-            features: value_types
-                .iter()
-                .map(|&value_type| FeatureColumn {
-                    decoder: ColumnDecoder::new(value_type, rows),
-                    statuses: Vec::with_capacity(rows),
-                })
-                .collect(),
-        }
-    }
-
-    fn finish(self, view: &str) -> Result<FoundView> {
-        let event_timestamps = Arc::new(self.event_timestamps);
-        let features = self
-            .features
-            .into_iter()
-            .map(|feature| {
-                Ok(Some(FeatureVector {
-                    name: String::new(),
-                    column: feature.decoder.finish()?,
-                    statuses: feature.statuses,
-                    event_timestamps: event_timestamps.clone(),
-                }))
-            })
-            .collect::<Result<Vec<_>>>()
-            .map_err(|error| error.context(format!("view '{view}'")))?;
-        Ok(FoundView { event_timestamps, features })
-    }
-}
-
-impl FeatureColumn {
-    fn push(
-        &mut self,
-        value: Option<&[u8]>,
-        is_too_old: bool,
-        feast: Option<FeastStatuses>,
-    ) -> Result<()> {
-        let status = match value {
-            Some(_) if is_too_old => {
-                self.decoder.push_missing();
-                Status::OutsideMaxAge
-            }
-            Some(bytes) => match self.decoder.push(bytes)? {
-                Decoded::Present => Status::Present,
-                Decoded::Null if feast.is_some() => Status::Present,
-                Decoded::Null => Status::NullValue,
-            },
-            None => {
-                self.decoder.push_missing();
-                match feast {
-                    Some(FeastStatuses::Redis) => Status::Present,
-                    _ => Status::NotFound,
-                }
-            }
-        };
-        self.statuses.push(status);
-        Ok(())
-    }
+fn found(columns: ViewColumns, view: &str) -> Result<FoundView> {
+    let (event_timestamps, features) =
+        columns.finish().map_err(|error| error.context(format!("view '{view}'")))?;
+    Ok(FoundView {
+        event_timestamps: Arc::new(event_timestamps),
+        features: features.into_iter().map(Some).collect(),
+    })
 }
 
 impl Found {
@@ -198,11 +130,17 @@ impl Found {
         plan.columns
             .iter()
             .map(|column| {
-                let mut vector = self.vector(column);
-                vector.name.clone_from(&column.name);
+                let (values, statuses) = self.take(column);
+                let event_timestamps = times[column.group][column.view].clone();
+                let name = column.name.clone();
                 match &row_maps[column.group] {
-                    None => Ok(vector),
-                    Some(rows) => vector.take(rows, times[column.group][column.view].clone()),
+                    None => Ok(FeatureVector { name, column: values, statuses, event_timestamps }),
+                    Some(rows) => Ok(FeatureVector {
+                        name,
+                        column: values.take(rows)?,
+                        statuses: statuses.take(rows),
+                        event_timestamps,
+                    }),
                 }
             })
             .collect()
@@ -224,7 +162,7 @@ impl Found {
 
     // Names of a response are unique, but two of them may show one feature (a view and its
     // alias never share a place, so each place is asked for once).
-    fn vector(&mut self, column: &PlanColumn) -> FeatureVector {
+    fn take(&mut self, column: &PlanColumn) -> (Column, Statuses) {
         let view = &mut self.groups[column.group][column.view];
         view.features[column.feature]
             .take()

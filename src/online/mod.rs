@@ -5,12 +5,13 @@
 
 pub mod answer;
 pub mod assemble;
+mod columns;
 pub mod matrix;
 pub mod plan;
 pub mod read;
 pub mod reference;
 
-pub use answer::{FeatureVector, OnlineFeatures, Status};
+pub use answer::{FeatureVector, OnlineFeatures, Status, Statuses};
 pub use plan::{FeatureSet, PlanOptions, ReadPlan, RequestKey};
 pub use read::{Entities, OnlineReader};
 pub use reference::FeatureRef;

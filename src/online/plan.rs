@@ -5,6 +5,7 @@
 //! costs one command for each entity however many views are asked.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash;
@@ -68,7 +69,7 @@ pub struct PlanGroup {
 #[derive(Clone, Debug)]
 pub struct PlanColumn {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Index in [`ReadPlan::groups`].
     pub group: usize,
     /// Index in the group's views.
@@ -191,7 +192,7 @@ impl<'a> Planner<'a> {
         for (reference, asked) in refs.iter().zip(asked) {
             let (group, view) = self.place(asked)?;
             let feature = self.add_feature(group, view, asked.view, &reference.feature)?;
-            let name = reference.column_name(self.options.full_feature_names);
+            let name = reference.column_name(self.options.full_feature_names).into();
             columns.push(PlanColumn { name, group, view, feature });
         }
         self.add_other_entities();

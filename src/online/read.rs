@@ -1,6 +1,7 @@
 //! Online reads: request columns -> keys -> store -> answer. [`OnlineReader`] joins the pure
 //! plan and the pure assembly to a store.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -8,9 +9,10 @@ use arrow_array::{ArrayRef, StringArray, UInt32Array};
 
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::KeyEncoder;
 use crate::registry::FeatureView;
 use crate::store::{OnlineStore, StoreReader, StoredGroup};
-use crate::value::{Column, PackedBytes};
+use crate::value::{Column, PackedBytes, ValueType};
 
 use super::answer::{FeatureVector, OnlineFeatures};
 use super::assemble::{Assembler, Found, StatusRules};
@@ -30,6 +32,9 @@ pub struct Entities {
 pub struct OnlineReader {
     plan: ReadPlan,
     stored: Arc<dyn StoreReader>,
+    // For each group, the encoder of keys of the declared types; `None` where a type is not
+    // declared.
+    encoders: Vec<Option<KeyEncoder>>,
 }
 
 impl OnlineReader {
@@ -38,7 +43,14 @@ impl OnlineReader {
         let groups: Vec<StoredGroup> =
             plan.groups.iter().map(|group| group.stored.clone()).collect();
         let stored = store.reader(&groups);
-        OnlineReader { plan, stored }
+        let declared = |key: usize| plan.keys.get(key)?.value_type;
+        let encoder = |group: &PlanGroup| {
+            let is_declared = group.join_keys.iter().all(|(_, key)| declared(*key).is_some());
+            let value_type = |key| declared(key).unwrap_or(ValueType::Invalid);
+            is_declared.then(|| group.key_encoder(plan.key_version, value_type).ok())?
+        };
+        let encoders = plan.groups.iter().map(encoder).collect();
+        OnlineReader { plan, stored, encoders }
     }
 
     /// What it reads.
@@ -53,7 +65,7 @@ impl OnlineReader {
         rules: &StatusRules,
         call: &Call<'_>,
     ) -> Result<OnlineFeatures> {
-        let lookup = Lookup::new(&self.plan, entities)?;
+        let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
         let mut assembler = lookup.assembler(rules);
         self.stored.read(&lookup.keys, &mut assembler, call)?;
         let found = assembler.finish()?;
@@ -72,10 +84,14 @@ struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    fn new(plan: &'a ReadPlan, entities: &'a Entities) -> Result<Self> {
+    fn new(
+        plan: &'a ReadPlan,
+        encoders: &[Option<KeyEncoder>],
+        entities: &'a Entities,
+    ) -> Result<Self> {
         let (mut keys, mut rows) = (Vec::new(), Vec::new());
-        for group in &plan.groups {
-            let unique = unique_keys(plan, group, entities)?;
+        for (group, prepared) in plan.groups.iter().zip(encoders) {
+            let unique = unique_keys(plan, group, prepared.as_ref(), entities)?;
             keys.push(unique.keys);
             rows.push(unique.rows);
         }
@@ -107,10 +123,20 @@ struct UniqueKeys {
     rows: Option<UInt32Array>,
 }
 
-fn unique_keys(plan: &ReadPlan, group: &PlanGroup, entities: &Entities) -> Result<UniqueKeys> {
-    let encoder = group.key_encoder(plan.key_version, |key| {
-        given(entities, key).map_or(crate::value::ValueType::Invalid, |column| column.value_type)
-    });
+fn unique_keys(
+    plan: &ReadPlan,
+    group: &PlanGroup,
+    prepared: Option<&KeyEncoder>,
+    entities: &Entities,
+) -> Result<UniqueKeys> {
+    let type_of = |key| given(entities, key).map_or(ValueType::Invalid, |column| column.value_type);
+    let is_declared = |key: usize| plan.keys[key].value_type == Some(type_of(key));
+    let encoder = match prepared {
+        Some(encoder) if group.join_keys.iter().all(|(_, key)| is_declared(*key)) => {
+            Ok(Cow::Borrowed(encoder))
+        }
+        _ => group.key_encoder(plan.key_version, type_of).map(Cow::Owned),
+    };
     if group.join_keys.is_empty() {
         let dummy: ArrayRef = Arc::new(StringArray::from(vec![FeatureView::DUMMY_ENTITY_VALUE]));
         let rows = (entities.rows != 1).then(|| UInt32Array::from_value(0, entities.rows));

@@ -100,7 +100,7 @@ impl OnlineReader {
     #[getter]
     fn feature_names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let prepared = self.prepared(py)?;
-        Ok(prepared.reader.plan().columns.iter().map(|column| column.name.clone()).collect())
+        Ok(prepared.reader.plan().columns.iter().map(|column| column.name.to_string()).collect())
     }
 }
 
@@ -142,13 +142,13 @@ impl OnlineResult {
     /// Column names: join keys, then features in the order asked.
     #[getter]
     fn names(&self) -> Vec<&str> {
-        self.answer.vectors.iter().map(|vector| vector.name.as_str()).collect()
+        self.answer.vectors.iter().map(|vector| &*vector.name).collect()
     }
 
     /// Names of the features alone, in the order asked.
     #[getter]
     fn feature_names(&self) -> Vec<&str> {
-        self.answer.features().iter().map(|vector| vector.name.as_str()).collect()
+        self.answer.features().iter().map(|vector| &*vector.name).collect()
     }
 
     /// Rows of the request.
@@ -181,7 +181,7 @@ impl OnlineResult {
         let dict = PyDict::new(py);
         for vector in &self.answer.vectors {
             let names: Vec<&str> = vector.statuses.iter().map(|status| status.name()).collect();
-            dict.set_item(&vector.name, names)?;
+            dict.set_item(&*vector.name, names)?;
         }
         Ok(dict)
     }

@@ -27,7 +27,7 @@ pub struct Prepared {
 
 impl Prepared {
     pub fn new(py: Python<'_>, reader: OnlineReader, catalog: Arc<Catalog>) -> Self {
-        let text = |name: &String| PyString::intern(py, name).unbind();
+        let text = |name: &str| PyString::intern(py, name).unbind();
         let ReadPlan { keys, columns, .. } = reader.plan();
         let key_names = keys.iter().map(|key| text(&key.name)).collect();
         let column_names = columns.iter().map(|column| text(&column.name)).collect();

@@ -114,7 +114,7 @@ fn plan_of(references: &[&str], full_feature_names: bool) -> Result<ReadPlan> {
 }
 
 fn column_names(plan: &ReadPlan) -> Vec<&str> {
-    plan.columns.iter().map(|column| column.name.as_str()).collect()
+    plan.columns.iter().map(|column| &*column.name).collect()
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn statuses(store: &Rows, rules: &StatusRules) -> (Status, bool, i64) {
     let answer =
         OnlineReader::new(plan, store).read(&drivers(&[1]), rules, &Call::unlimited()).unwrap();
     let vector = &answer.features()[0];
-    (vector.statuses[0], vector.column.is_null(0), vector.event_timestamps[0])
+    (vector.statuses.get(0), vector.column.is_null(0), vector.event_timestamps[0])
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn repeated_entities_come_back_in_every_row_and_into_the_matrix() {
         .read(&entities, &StatusRules::default(), &Call::unlimited())
         .unwrap();
 
-    let names: Vec<&str> = answer.vectors.iter().map(|vector| vector.name.as_str()).collect();
+    let names: Vec<&str> = answer.vectors.iter().map(|vector| &*vector.name).collect();
     assert_eq!(names, ["driver_id", "b", "c"]);
     assert!(answer.vectors.iter().all(|vector| vector.column.len() == 3));
     assert_eq!(to_matrix(&answer, f64::NAN).unwrap(), [7.0; 6]);

@@ -64,6 +64,17 @@ impl ColumnDecoder {
         }
     }
 
+    /// A decoder that already holds plain values of eight bytes, as
+    /// [`PlainDecoder`](super::PlainDecoder) gives them, and has room for `rows` in all.
+    pub fn from_plain(value_type: ValueType, values: &[u64], rows: usize) -> Self {
+        let mut decoder = ColumnDecoder::new(value_type, rows);
+        if let Rows::Scalars(sink) = &mut decoder.rows {
+            sink.extend_plain(values);
+            decoder.validity.append_n_non_nulls(values.len());
+        }
+        decoder
+    }
+
     /// Appends a row from a serialized `Value` (empty, `null_val` and the timestamp that means
     /// "none" are null). Bytes that are no `Value` give an error of kind `StoreInvalid`; the
     /// decoder is of no use then.
@@ -142,13 +153,13 @@ fn is_no_time(case: ValueType, payload: Payload<'_>) -> Result<bool> {
 
 /// A tag, written out: one or two bytes.
 #[derive(Clone, Copy, Debug)]
-struct Tag {
+pub(super) struct Tag {
     first: u8,
     second: Option<u8>,
 }
 
 impl Tag {
-    fn new(value_type: ValueType) -> Self {
+    pub(super) fn new(value_type: ValueType) -> Self {
         let mut written = Vec::with_capacity(2);
         put_tag(&mut written, value_type as u32, wire_type(value_type));
         let first = written.first().copied().unwrap_or_default();
@@ -157,7 +168,7 @@ impl Tag {
 
     /// What follows the tag, if `bytes` begin with it.
     #[inline]
-    fn strip<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    pub(super) fn strip<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let (&first, rest) = bytes.split_first()?;
         if first != self.first {
             return None;

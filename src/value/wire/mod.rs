@@ -3,18 +3,21 @@
 //!
 //! The number of a case of the oneof is the number of its [`ValueType`](super::ValueType).
 //! - [`ColumnDecoder`] (`decode`, `sink`): serialized values straight into a typed column.
+//! - [`PlainDecoder`] (`plain`): numbers that stand as every writer writes them.
 //! - [`Value`] (`value`, `parse`, `encode`): one value as a tree, for what is not a plain column.
 //! - `reader`, `writer`: protobuf's tags, varints and lengths.
 
 mod decode;
 pub(super) mod encode;
 mod parse;
+mod plain;
 mod reader;
 mod sink;
 mod value;
 pub(super) mod writer;
 
 pub use decode::{ColumnDecoder, Decoded};
+pub use plain::PlainDecoder;
 pub use value::{Entries, Value};
 
 /// The timestamp that means "no timestamp": NumPy's NaT, as Feast stores it.

@@ -87,6 +87,17 @@ impl Sink {
         true
     }
 
+    /// Appends values of a type of eight bytes, as memory holds them; other types take none.
+    pub(super) fn extend_plain(&mut self, plain: &[u64]) {
+        match self {
+            Sink::Int64(values) | Sink::UnixTimestamp(values) => {
+                values.extend(plain.iter().map(|bits| *bits as i64));
+            }
+            Sink::Double(values) => values.extend(plain.iter().map(|bits| f64::from_bits(*bits))),
+            _ => {}
+        }
+    }
+
     /// Appends a value from its payload, whatever stood around it.
     pub(super) fn push(&mut self, payload: Payload<'_>) -> Result<()> {
         match (self, payload) {
@@ -259,7 +270,7 @@ impl Strings {
 
 /// The varint that fills `bytes`, if one does.
 #[inline]
-fn lone_varint(bytes: &[u8]) -> Option<u64> {
+pub(super) fn lone_varint(bytes: &[u8]) -> Option<u64> {
     let mut number = 0u64;
     if bytes.len() > 10 {
         return None;

@@ -5,8 +5,9 @@
 //! the fork stays held. Must not know what it holds.
 
 use std::mem::ManuallyDrop;
-use std::process;
 use std::sync::OnceLock;
+
+use super::process_id;
 
 /// One `T` for each process that asks for it.
 ///
@@ -42,7 +43,7 @@ impl<T: Default> ProcessLocal<T> {
 
     /// The value of this process, made on first use.
     pub fn get(&self) -> &T {
-        let process = process::id();
+        let process = process_id();
         let mut slot = &self.first;
         loop {
             let cell = slot.get_or_init(|| Box::new(Cell::new(process)));
@@ -62,7 +63,7 @@ impl<T: Default> Cell<T> {
 
 impl<T> Drop for ProcessLocal<T> {
     fn drop(&mut self) {
-        let process = process::id();
+        let process = process_id();
         let mut next = self.first.take();
         while let Some(mut cell) = next {
             next = cell.next.take();

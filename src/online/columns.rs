@@ -1,0 +1,218 @@
+//! The columns of one view while its rows come in. Pure; must not know stores.
+//!
+//! Numbers of eight bytes, which is what most features are, share one allocation for the whole
+//! view as long as every value is there in its plain form; a column in which anything else
+//! turns up gets a decoder of its own.
+
+use arrow_buffer::Buffer;
+
+use super::answer::{Status, Statuses};
+use super::assemble::FeastStatuses;
+use crate::error::{Error, ErrorKind, Result};
+use crate::value::wire::{ColumnDecoder, Decoded, PlainDecoder};
+use crate::value::{Column, ValueType};
+
+pub(super) struct ViewColumns {
+    rows: usize,
+    event_timestamps: Vec<i64>,
+    // The values of all plain columns, one column after the other.
+    plain: Vec<u64>,
+    features: Vec<FeatureColumn>,
+}
+
+struct FeatureColumn {
+    value_type: ValueType,
+    values: Values,
+}
+
+enum Values {
+    /// Row `r` is at `start + r` of the view's plain values, and PRESENT.
+    Plain {
+        decoder: PlainDecoder,
+        start: usize,
+    },
+    Any(Box<AnyValues>),
+}
+
+struct AnyValues {
+    decoder: ColumnDecoder,
+    statuses: Statuses,
+}
+
+/// One row as it comes.
+pub(super) struct Row<'a> {
+    pub(super) event_timestamp: Option<i64>,
+    pub(super) values: &'a [Option<&'a [u8]>],
+    pub(super) is_too_old: bool,
+    pub(super) feast: Option<FeastStatuses>,
+}
+
+impl ViewColumns {
+    pub(super) fn new(value_types: &[ValueType], rows: usize) -> Self {
+        let mut start = 0;
+        let features = value_types
+            .iter()
+            .map(|&value_type| {
+                let values = match PlainDecoder::new(value_type) {
+                    Some(decoder) => {
+                        start += rows;
+                        Values::Plain { decoder, start: start - rows }
+                    }
+                    None => Values::Any(Box::new(AnyValues {
+                        decoder: ColumnDecoder::new(value_type, rows),
+                        statuses: Statuses::all_present(0),
+                    })),
+                };
+                FeatureColumn { value_type, values }
+            })
+            .collect();
+        let event_timestamps = Vec::with_capacity(rows);
+        ViewColumns { rows, event_timestamps, plain: vec![0; start], features }
+    }
+
+    /// Appends a row. An error comes with the index of its feature.
+    pub(super) fn push(&mut self, row: &Row<'_>) -> std::result::Result<(), (Error, usize)> {
+        let index = self.event_timestamps.len();
+        if index >= self.rows {
+            let message = "a store gave more rows than were asked for";
+            return Err((Error::new(ErrorKind::Internal, message), 0));
+        }
+        self.event_timestamps.push(row.event_timestamp.unwrap_or(0));
+        for (place, (feature, value)) in self.features.iter_mut().zip(row.values).enumerate() {
+            if let Values::Plain { decoder, start } = feature.values
+                && !row.is_too_old
+                && let Some(bits) = value.and_then(|bytes| decoder.decode(bytes))
+                && let Some(slot) = self.plain.get_mut(start + index)
+            {
+                *slot = bits;
+                continue;
+            }
+            let rows = (index, self.rows);
+            feature.push(*value, row, rows, &self.plain).map_err(|error| (error, place))?;
+        }
+        Ok(())
+    }
+
+    /// The event timestamps, and for each feature its column and statuses.
+    pub(super) fn finish(self) -> Result<(Vec<i64>, Vec<(Column, Statuses)>)> {
+        let rows = self.event_timestamps.len();
+        let plain = Buffer::from_vec(self.plain);
+        let columns = self
+            .features
+            .into_iter()
+            .map(|feature| match feature.values {
+                Values::Plain { decoder, start } => {
+                    Ok((decoder.column(&plain, start, rows), Statuses::all_present(rows)))
+                }
+                Values::Any(values) => Ok((values.decoder.finish()?, values.statuses)),
+            })
+            .collect::<Result<_>>()?;
+        Ok((self.event_timestamps, columns))
+    }
+}
+
+impl FeatureColumn {
+    /// Appends any value; `rows` are those before it and those to come in all.
+    fn push(
+        &mut self,
+        value: Option<&[u8]>,
+        row: &Row<'_>,
+        rows: (usize, usize),
+        plain: &[u64],
+    ) -> Result<()> {
+        let AnyValues { decoder, statuses } = self.any(rows, plain);
+        let status = match value {
+            Some(_) if row.is_too_old => {
+                decoder.push_missing();
+                Status::OutsideMaxAge
+            }
+            Some(bytes) => match decoder.push(bytes)? {
+                Decoded::Present => Status::Present,
+                Decoded::Null if row.feast.is_some() => Status::Present,
+                Decoded::Null => Status::NullValue,
+            },
+            None => {
+                decoder.push_missing();
+                match row.feast {
+                    Some(FeastStatuses::Redis) => Status::Present,
+                    _ => Status::NotFound,
+                }
+            }
+        };
+        statuses.push(status);
+        Ok(())
+    }
+
+    /// The column with a decoder of its own, which it gets now if it had none.
+    fn any(&mut self, (before, rows): (usize, usize), plain: &[u64]) -> &mut AnyValues {
+        if let Values::Plain { start, .. } = self.values {
+            let values = plain.get(start..start + before).unwrap_or_default();
+            self.values = Values::Any(Box::new(AnyValues {
+                decoder: ColumnDecoder::from_plain(self.value_type, values, rows),
+                statuses: Statuses::all_present(before),
+            }));
+        }
+        match &mut self.values {
+            Values::Any(values) => values,
+            Values::Plain { .. } => unreachable!("a plain column was turned just above"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{Float64Type, Int64Type};
+
+    fn double(value: f64) -> Vec<u8> {
+        [&[0x29][..], &value.to_le_bytes()].concat()
+    }
+
+    fn push(columns: &mut ViewColumns, values: &[Option<&[u8]>]) {
+        let row = Row { event_timestamp: Some(9), values, is_too_old: false, feast: None };
+        columns.push(&row).map_err(|(error, _)| error).unwrap();
+    }
+
+    #[test]
+    fn a_null_among_plain_values_keeps_what_was_there() {
+        let mut columns = ViewColumns::new(&[ValueType::Double, ValueType::Int64], 3);
+        let (one, two) = (double(1.0), double(2.0));
+
+        push(&mut columns, &[Some(&one), Some(&[0x20, 5])]);
+        push(&mut columns, &[Some(&[]), Some(&[0x20, 6])]);
+        push(&mut columns, &[Some(&two), None]);
+        let (times, found) = columns.finish().unwrap();
+
+        assert_eq!(times, [9, 9, 9]);
+        let doubles = found[0].0.values.as_primitive::<Float64Type>();
+        assert_eq!(doubles.iter().collect::<Vec<_>>(), [Some(1.0), None, Some(2.0)]);
+        let integers = found[1].0.values.as_primitive::<Int64Type>();
+        assert_eq!(integers.iter().collect::<Vec<_>>(), [Some(5), Some(6), None]);
+        let statuses: Vec<_> = found.iter().map(|(_, s)| s.iter().collect::<Vec<_>>()).collect();
+        assert_eq!(statuses[0], [Status::Present, Status::NullValue, Status::Present]);
+        assert_eq!(statuses[1], [Status::Present, Status::Present, Status::NotFound]);
+    }
+
+    #[test]
+    fn plain_columns_share_memory() {
+        let mut columns = ViewColumns::new(&[ValueType::Double; 2], 2);
+        for (left, right) in [(1.0, 2.0), (3.0, 4.0)] {
+            push(&mut columns, &[Some(&double(left)), Some(&double(right))]);
+        }
+
+        let (_, found) = columns.finish().unwrap();
+
+        let [left, right] = [0, 1].map(|i| found[i].0.values.as_primitive::<Float64Type>());
+        assert_eq!((&left.values()[..], &right.values()[..]), (&[1.0, 3.0][..], &[2.0, 4.0][..]));
+        assert_eq!(right.values().as_ptr(), left.values().as_ptr().wrapping_add(2));
+    }
+
+    #[test]
+    fn more_rows_than_asked_for_are_an_error() {
+        let mut columns = ViewColumns::new(&[ValueType::Double], 0);
+        let row = Row { event_timestamp: None, values: &[None], is_too_old: false, feast: None };
+
+        assert!(columns.push(&row).is_err());
+    }
+}
