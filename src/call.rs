@@ -57,11 +57,17 @@ impl Call<'_> {
     /// may have to wait for other threads.
     pub fn check_deadline(&self) -> Result<()> {
         match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Error::new(
-                ErrorKind::StoreTimeout,
-                "the call's deadline has passed; raise the timeout or ask for less at once",
-            )),
+            Some(deadline) if Instant::now() >= deadline => Err(deadline_has_passed()),
             _ => Ok(()),
         }
     }
+}
+
+/// The error of a call whose time is over.
+#[cold]
+pub fn deadline_has_passed() -> Error {
+    Error::new(
+        ErrorKind::StoreTimeout,
+        "the call's deadline has passed; raise the timeout or ask for less at once",
+    )
 }

@@ -6,7 +6,7 @@
 //!
 //! | layer | modules | what they know |
 //! |---|---|---|
-//! | L0 | [`error`], [`call`], [`config`], [`process_local`] | failures, deadlines and interrupts, `feature_store.yaml`, forks |
+//! | L0 | [`error`], [`call`], [`config`], [`process_local`], [`runtime`] | failures, deadlines and interrupts, `feature_store.yaml`, forks, threads |
 //! | L1 | [`value`], [`key`], [`hash`] | Feast's bytes: values, entity keys, field names |
 //! | L2 | [`registry`], [`store`] | where definitions and online rows live |
 //! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
@@ -19,6 +19,7 @@ pub mod call;
 pub mod config;
 pub mod error;
 pub mod process_local;
+pub mod runtime;
 
 pub mod hash;
 pub mod key;

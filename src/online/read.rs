@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ahash::AHashMap;
 use arrow_array::{ArrayRef, StringArray, UInt32Array};
@@ -68,6 +69,21 @@ impl OnlineReader {
         let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
         let mut assembler = lookup.assembler(rules);
         self.stored.read(&lookup.keys, &mut assembler, call)?;
+        let found = assembler.finish()?;
+        lookup.answer(found)
+    }
+
+    /// The same, awaited on the runtime; everything is over by `deadline`, if there is one.
+    /// Dropped, it stops.
+    pub async fn read_async(
+        &self,
+        entities: &Entities,
+        rules: &StatusRules,
+        deadline: Option<Instant>,
+    ) -> Result<OnlineFeatures> {
+        let lookup = Lookup::new(&self.plan, entities)?;
+        let mut assembler = lookup.assembler(rules);
+        self.stored.read_async(&lookup.keys, &mut assembler, deadline).await?;
         let found = assembler.finish()?;
         lookup.answer(found)
     }

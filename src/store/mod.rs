@@ -10,10 +10,13 @@ pub mod sqlite;
 
 pub use open::open;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::call::Call;
+use crate::call::{Call, Uninterrupted};
 use crate::error::Result;
+use crate::runtime;
 use crate::value::PackedBytes;
 
 /// A feature view as a store knows it: names, and what is derived from names.
@@ -98,7 +101,8 @@ pub enum EqualTimestamps {
     Skip,
 }
 
-/// Where online rows are read and written. Calls block; many threads may call at once.
+/// Where online rows are read and written. Calls block, unless their names end in `_async`;
+/// many threads may call at once.
 pub trait OnlineStore: Send + Sync {
     /// Prepares the reading of `groups`: what does not depend on the entities is done here,
     /// once. Does not connect.
@@ -110,11 +114,46 @@ pub trait OnlineStore: Send + Sync {
 
     /// Makes what the views need before they are first written (SQLite: tables).
     fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> Result<()>;
+
+    /// Begins to connect, so that the first asynchronous read need not. Does not wait.
+    fn open(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Closes what this process has open and does not use. The next call opens it again.
+    fn close(&self) {}
 }
 
-/// Reads what it was prepared for, for any entities. Calls block; many threads may call at once.
+/// An asynchronous read on its way. Dropped, it stops.
+pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// Reads what it was prepared for, for any entities. Many threads may call at once.
 pub trait StoreReader: Send + Sync {
     /// Reads every view of every group for every key, and gives the rows to `sink`. `keys[g]`
     /// are the encoded entity keys of group `g`, each once, without the project.
     fn read(&self, keys: &[PackedBytes], sink: &mut dyn RowSink, call: &Call<'_>) -> Result<()>;
+
+    /// The same, awaited on the [`runtime`]; everything is over by `deadline`, if there is one.
+    fn read_async<'a>(
+        &'a self,
+        keys: &'a [PackedBytes],
+        sink: &'a mut (dyn RowSink + Send),
+        deadline: Option<Instant>,
+    ) -> Reading<'a> {
+        read_blocking(self, keys, sink, deadline)
+    }
+}
+
+/// [`StoreReader::read_async`] by way of [`StoreReader::read`], for what has no driver of its
+/// own for it.
+fn read_blocking<'a, R: StoreReader + ?Sized>(
+    reader: &'a R,
+    keys: &'a [PackedBytes],
+    sink: &'a mut (dyn RowSink + Send),
+    deadline: Option<Instant>,
+) -> Reading<'a> {
+    Box::pin(async move {
+        let call = Call { deadline, interrupt: &Uninterrupted };
+        runtime::block(|| reader.read(keys, sink, &call)).await?
+    })
 }

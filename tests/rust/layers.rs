@@ -10,6 +10,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("call", 0),
     ("config", 0),
     ("process_local", 0),
+    ("runtime", 0),
     ("value", 1),
     ("key", 1),
     ("hash", 1),
@@ -22,7 +23,14 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// The imports allowed within one layer: (file, what it may import).
-const WITHIN_A_LAYER: &[(&str, &str)] = &[("call", "error"), ("config", "error"), ("key", "value")];
+const WITHIN_A_LAYER: &[(&str, &str)] = &[
+    ("call", "error"),
+    ("config", "error"),
+    ("runtime", "call"),
+    ("runtime", "error"),
+    ("runtime", "process_local"),
+    ("key", "value"),
+];
 
 /// Names that `lib.rs` re-exports from layer 0.
 const REEXPORTED: &[&str] = &["Error", "ErrorKind", "Result"];

@@ -12,6 +12,7 @@ mod layers;
 mod materialize;
 mod online;
 mod redis;
+mod redis_async;
 mod redis_cluster;
 mod redis_cluster_server;
 mod redis_faults;

@@ -11,7 +11,7 @@ use feastrs::config::{ReadCommand, RedisConfig};
 use feastrs::store::redis::RedisStore;
 use feastrs::store::{OnlineStore, StoredGroup, WriteBatch, WriteReport};
 
-use crate::redis_rows::{Row, Rows, packed, read, view, write};
+use crate::redis_rows::{Row, Rows, packed, read, read_blocking, view, write};
 use crate::redis_server::{RedisServer, Reply, config, free_port};
 
 fn store(config: &RedisConfig) -> RedisStore {
@@ -284,7 +284,7 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
 
     server.pause(true);
     let started = Instant::now();
-    let read_error = read(&store, std::slice::from_ref(&view), &["k"], 2).unwrap_err();
+    let read_error = read_blocking(&store, std::slice::from_ref(&view), &["k"], 2).unwrap_err();
     let read_time = started.elapsed();
     let write_error = write(&store, &view, &["k"], 2, b"y").unwrap_err();
     let deadline = Call { deadline: Some(Instant::now()), ..Call::unlimited() };

@@ -11,7 +11,7 @@ use feastrs::store::redis::RedisStore;
 use feastrs::store::{OnlineStore, StoredGroup, StoredView};
 
 use crate::redis_cluster_server::{RedisCluster, eventually};
-use crate::redis_rows::{Row, Rows, end_read, packed, read, view, write};
+use crate::redis_rows::{Row, Rows, end_read, packed, read_blocking as read, view, write};
 use crate::redis_server::{RedisServer, config};
 
 fn store(config: &RedisConfig) -> RedisStore {

@@ -13,7 +13,7 @@ use feastrs::store::redis::RedisStore;
 use feastrs::store::{OnlineStore, StoredGroup, StoredView};
 
 use crate::redis_proxy::{Answer, Proxy};
-use crate::redis_rows::{Row, Rows, end_read, packed, read, view, write};
+use crate::redis_rows::{Row, Rows, end_read, packed, read_blocking as read, view, write};
 use crate::redis_server::{RedisServer, config};
 
 fn names(count: usize) -> Vec<String> {

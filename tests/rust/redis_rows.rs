@@ -8,7 +8,7 @@ use feastrs::store::{
     OnlineStore, RowSink, StoredFeature, StoredGroup, StoredView, WriteBatch, WriteReport,
 };
 use feastrs::value::PackedBytes;
-use feastrs::{Error, ErrorKind, Result};
+use feastrs::{Error, ErrorKind, Result, runtime};
 
 /// What was read of one view for one entity.
 pub type Row = (Option<i64>, Vec<Option<Vec<u8>>>);
@@ -62,8 +62,30 @@ pub fn write(
     store.write(&batch, &Call::unlimited())
 }
 
-/// Reads one group, and gives for each view the rows in the order of the keys.
+/// Reads one group, and gives for each view the rows in the order of the keys. It is read
+/// twice: an asynchronous read must end as a blocking one does.
 pub fn read(
+    store: &dyn OnlineStore,
+    views: &[StoredView],
+    keys: &[&str],
+    expected_fields: usize,
+) -> Result<Vec<Vec<Row>>> {
+    let outcome = read_blocking(store, views, keys, expected_fields);
+    let reader = store.reader(&[StoredGroup { views: views.to_vec(), expected_fields }]);
+    let mut rows = Rows::default();
+    let keys = [packed(keys)];
+    let read = reader.read_async(&keys, &mut rows, None);
+    let asynchronous = runtime::handle()?.block_on(read).map(|()| rows.of_views(views.len()));
+    match (&outcome, &asynchronous) {
+        (Ok(rows), Ok(others)) => assert!(rows == others, "{rows:?} {others:?}"),
+        (Err(error), Err(other)) => assert_eq!(error.kind(), other.kind(), "{error}; {other}"),
+        _ => panic!("{outcome:?}, asynchronous: {asynchronous:?}"),
+    }
+    outcome
+}
+
+/// The same with the blocking read alone.
+pub fn read_blocking(
     store: &dyn OnlineStore,
     views: &[StoredView],
     keys: &[&str],
@@ -72,12 +94,18 @@ pub fn read(
     let reader = store.reader(&[StoredGroup { views: views.to_vec(), expected_fields }]);
     let mut rows = Rows::default();
     reader.read(&[packed(keys)], &mut rows, &Call::unlimited())?;
-    Ok((0..views.len()).map(|view| rows.0.remove(&(0, view)).unwrap_or_default()).collect())
+    Ok(rows.of_views(views.len()))
 }
 
 /// Collects rows by group and view.
 #[derive(Default)]
 pub struct Rows(pub BTreeMap<(usize, usize), Vec<Row>>);
+
+impl Rows {
+    fn of_views(mut self, views: usize) -> Vec<Vec<Row>> {
+        (0..views).map(|view| self.0.remove(&(0, view)).unwrap_or_default()).collect()
+    }
+}
 
 impl RowSink for Rows {
     fn row(

@@ -3,6 +3,7 @@
 //!
 //! Must not know Arrow, types or requests: keys and values are bytes here.
 
+mod asynchronous;
 mod cluster;
 mod codec;
 mod connection;

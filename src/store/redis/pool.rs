@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rustls::ClientConfig;
 
+use super::asynchronous::Connections;
 use super::connection::Connection;
 use super::handshake::Purpose;
 use super::options::{Address, Options};
@@ -16,12 +17,21 @@ use crate::process_local::ProcessLocal;
 
 /// The connections to one node.
 pub(super) struct Pool {
-    address: Address,
-    node: Arc<str>,
-    options: Arc<Options>,
-    purpose: Purpose,
-    tls: Option<Arc<ClientConfig>>,
+    target: Arc<Target>,
     shared: ProcessLocal<Arc<Shared>>,
+    // Asynchronous reads have connections of their own kind.
+    asynchronous: ProcessLocal<Connections>,
+}
+
+/// The node that is connected to, and how.
+pub(super) struct Target {
+    pub(super) address: Address,
+    /// `host:port`, for messages.
+    pub(super) node: Arc<str>,
+    pub(super) options: Arc<Options>,
+    pub(super) purpose: Purpose,
+    /// The TLS configuration of `options`.
+    pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
 #[derive(Default)]
@@ -61,20 +71,34 @@ impl Pool {
         purpose: Purpose,
     ) -> Self {
         let node = address.node().into();
-        Pool { address, node, options, purpose, tls, shared: ProcessLocal::new() }
+        Pool {
+            target: Arc::new(Target { address, node, options, purpose, tls }),
+            shared: ProcessLocal::new(),
+            asynchronous: ProcessLocal::new(),
+        }
     }
 
     pub(super) fn address(&self) -> &Address {
-        &self.address
+        &self.target.address
     }
 
     /// `host:port`, for messages.
     pub(super) fn node(&self) -> &Arc<str> {
-        &self.node
+        &self.target.node
     }
 
     pub(super) fn options(&self) -> &Options {
-        &self.options
+        &self.target.options
+    }
+
+    /// The node, for those who connect to it in their own way.
+    pub(super) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// The connections for asynchronous reads.
+    pub(super) fn asynchronous(&self) -> &Connections {
+        self.asynchronous.get()
     }
 
     /// A connection that idles, or else a new one. Where all are in use, waits until one is
@@ -83,16 +107,16 @@ impl Pool {
         let shared = self.shared.get();
         let mut started = None;
         let mut state = shared.lock();
-        while state.idle.is_empty() && state.leased >= self.options.max_connections {
+        while state.idle.is_empty() && state.leased >= self.target.options.max_connections {
             state.waiting += 1;
-            let slice = WAIT_SLICE.min(self.options.pool_timeout);
+            let slice = WAIT_SLICE.min(self.target.options.pool_timeout);
             let woken = shared.given_back.wait_timeout(state, slice);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
             state.waiting -= 1;
             drop(state);
             call.check()?;
             let waited = started.get_or_insert_with(Instant::now).elapsed() + slice;
-            if waited > self.options.pool_timeout {
+            if waited > self.target.options.pool_timeout {
                 return Err(self.exhausted());
             }
             state = shared.lock();
@@ -117,18 +141,17 @@ impl Pool {
         let idle = state.idle.pop();
         state.leased += 1;
         drop(state);
-        let max_connections = self.options.max_connections;
+        let max_connections = self.target.options.max_connections;
         let place = Place { shared: shared.clone(), max_connections, is_left: false };
         if let Some(mut connection) = idle {
-            if connection.is_usable(self.options.health_check_interval, call)? {
+            if connection.is_usable(self.target.options.health_check_interval, call)? {
                 return Ok(Lease { connection, place });
             }
             // What happened to one has mostly happened to all.
             self.close_idle();
         }
-        let tls = self.tls.as_ref();
-        let (address, options) = (&self.address, self.options.as_ref());
-        let connection = Connection::open(address, &self.node, options, tls, self.purpose, call)?;
+        let Target { address, node, options, purpose, tls } = self.target.as_ref();
+        let connection = Connection::open(address, node, options, tls.as_ref(), *purpose, call)?;
         Ok(Lease { connection, place })
     }
 
@@ -138,6 +161,12 @@ impl Pool {
         drop(idle);
     }
 
+    /// Closes all connections that nobody uses at the moment.
+    pub(super) fn close(&self) {
+        self.close_idle();
+        self.asynchronous().close();
+    }
+
     #[cold]
     fn exhausted(&self) -> Error {
         Error::new(
@@ -145,7 +174,9 @@ impl Pool {
             format!(
                 "all {} connections to Redis at {} were in use for {:?}; raise max_connections or \
                  timeout in connection_string, or read from fewer threads",
-                self.options.max_connections, self.node, self.options.pool_timeout
+                self.target.options.max_connections,
+                self.target.node,
+                self.target.options.pool_timeout
             ),
         )
     }

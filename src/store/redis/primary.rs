@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::asynchronous::{self, Reason, Stop};
 use super::options::Options;
 use super::pool::Pool;
 use super::reader::Reader;
@@ -81,6 +82,57 @@ impl Primary {
         let outcome = reader.run(&mut lease.connection, sink, call);
         lease.give_back();
         outcome.map_err(|error| self.failed(&pool, error))
+    }
+
+    /// Reads all that is left to read, awaited.
+    pub(super) async fn read_async(&self, reader: &mut asynchronous::Reader<'_>) -> Result<()> {
+        let mut retry = Retry::new(self.options().io_timeout);
+        let mut may_be_late = self.options().retry_on_timeout;
+        loop {
+            let Err(failure) = self.try_read_async(reader).await else { return Ok(()) };
+            if failure.kind() == ErrorKind::StoreTimeout && std::mem::take(&mut may_be_late) {
+                continue;
+            }
+            if failure.is_unreachable && self.is_given_up(&retry) {
+                return Err(failure.error);
+            }
+            retry.pause_async(failure.error).await?;
+        }
+    }
+
+    async fn try_read_async(
+        &self,
+        reader: &mut asynchronous::Reader<'_>,
+    ) -> std::result::Result<(), Failure> {
+        let pool = match self {
+            Primary::Fixed(pool) => pool.clone(),
+            Primary::Watched(sentinels) => {
+                sentinels.master_async().await.map_err(Failure::unreachable)?
+            }
+        };
+        reader.read(&pool).await.map_err(|stop| match stop {
+            Stop::Failure(failure) if failure.reason == Reason::Unreachable => {
+                self.cannot_connect(&pool, failure.into())
+            }
+            Stop::Failure(failure) => self.failed(&pool, failure.into()),
+            Stop::Error(error) => self.failed(&pool, error),
+        })
+    }
+
+    /// Begins to connect, so that the first asynchronous read need not.
+    pub(super) fn open(&self) -> Result<()> {
+        match self {
+            Primary::Fixed(pool) => pool.asynchronous().open(pool.target()),
+            Primary::Watched(_) => Ok(()),
+        }
+    }
+
+    /// Closes all connections that nobody uses at the moment.
+    pub(super) fn close(&self) {
+        match self {
+            Primary::Fixed(pool) => pool.close(),
+            Primary::Watched(sentinels) => sentinels.close(),
+        }
     }
 
     /// Writes all that is left to write. What was under way when a connection broke is compared

@@ -75,6 +75,11 @@ impl<'a> ReadJob<'a> {
         }
     }
 
+    /// How many keys there are to read, in all groups.
+    pub(super) fn key_count(&self) -> usize {
+        self.keys.iter().map(PackedBytes::len).sum()
+    }
+
     /// Whether the server refused HGETALL and HMGET is used instead.
     pub(super) fn has_given_up_hgetall(&self) -> bool {
         self.has_given_up_hgetall

@@ -35,17 +35,7 @@ impl Retry {
     /// Waits until it is worth another attempt; gives `error` back if there is to be none: it
     /// would end the same way, or the time is up.
     pub(super) fn pause(&mut self, error: Error, call: &Call<'_>) -> Result<()> {
-        if error.kind() != ErrorKind::StoreUnavailable {
-            return Err(error);
-        }
-        let pause = self.next_pause();
-        let now = Instant::now();
-        let end = *self.started.get_or_insert(now) + self.budget;
-        let end = call.deadline.map_or(end, |deadline| deadline.min(end));
-        if now + pause > end {
-            return Err(error);
-        }
-        let until = now + pause;
+        let until = self.next_attempt(error, call.deadline)?;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -54,6 +44,27 @@ impl Retry {
             thread::sleep(left.min(WAIT_SLICE));
             call.check()?;
         }
+    }
+
+    /// The same, awaited; whoever awaits it minds the deadline himself.
+    pub(super) async fn pause_async(&mut self, error: Error) -> Result<()> {
+        let until = self.next_attempt(error, None)?;
+        tokio::time::sleep_until(until.into()).await;
+        Ok(())
+    }
+
+    fn next_attempt(&mut self, error: Error, deadline: Option<Instant>) -> Result<Instant> {
+        if error.kind() != ErrorKind::StoreUnavailable {
+            return Err(error);
+        }
+        let pause = self.next_pause();
+        let now = Instant::now();
+        let end = *self.started.get_or_insert(now) + self.budget;
+        let end = deadline.map_or(end, |deadline| deadline.min(end));
+        if now + pause > end {
+            return Err(error);
+        }
+        Ok(now + pause)
     }
 
     fn next_pause(&mut self) -> Duration {

@@ -14,6 +14,7 @@ use super::tls;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
+use crate::runtime;
 
 /// The sentinels of one master.
 pub(super) struct Sentinels {
@@ -76,6 +77,23 @@ impl Sentinels {
         let master = Arc::new(Pool::new(address, options, tls, Purpose::Master));
         current.master = Some(master.clone());
         Ok(master)
+    }
+
+    /// The same, awaited.
+    pub(super) async fn master_async(&self) -> Result<Arc<Pool>> {
+        let known = self.current().master.clone();
+        match known {
+            Some(master) => Ok(master),
+            // Rare, and short where the sentinels answer: it may block a thread.
+            None => runtime::block(|| self.master(&Call::unlimited())).await?,
+        }
+    }
+
+    /// Closes all connections that nobody uses at the moment.
+    pub(super) fn close(&self) {
+        let master = self.current().master.take();
+        master.iter().for_each(|master| master.close());
+        self.sentinels.iter().for_each(Pool::close);
     }
 
     /// The sentinels are asked again before the master is next used.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use super::asynchronous;
 use super::cluster::{Cluster, ClusterReader};
 use super::fresh::Learned;
 use super::handshake::Purpose;
@@ -18,9 +20,10 @@ use super::writer::{Writer, WriterSettings};
 use crate::call::Call;
 use crate::config::{ReadCommand, RedisConfig, RedisType};
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime;
 use crate::store::{
-    EqualTimestamps, OnlineStore, RowSink, StoreReader, StoredGroup, StoredView, WriteBatch,
-    WriteReport,
+    self, EqualTimestamps, OnlineStore, Reading, RowSink, StoreReader, StoredGroup, StoredView,
+    WriteBatch, WriteReport,
 };
 use crate::value::PackedBytes;
 
@@ -121,17 +124,43 @@ impl OnlineStore for RedisStore {
         // Hashes come into being with their first field.
         call.check()
     }
+
+    fn open(&self) -> Result<()> {
+        match &self.server.topology {
+            Topology::Primary(primary) => primary.open(),
+            Topology::Cluster(_) => Ok(()),
+        }
+    }
+
+    fn close(&self) {
+        match &self.server.topology {
+            Topology::Primary(primary) => primary.close(),
+            Topology::Cluster(cluster) => cluster.close(),
+        }
+    }
+}
+
+impl RedisReader {
+    fn job<'a>(&'a self, keys: &'a [PackedBytes]) -> ReadJob<'a> {
+        let is_withheld = self.server.is_hgetall_withheld.load(Ordering::Relaxed);
+        let may_hgetall = self.is_hgetall_required || !is_withheld;
+        ReadJob::new(&self.layouts, keys, self.server.project.as_bytes(), may_hgetall)
+    }
+
+    fn learn(&self, has_given_up_hgetall: bool) {
+        if has_given_up_hgetall {
+            self.server.is_hgetall_withheld.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl StoreReader for RedisReader {
     fn read(&self, keys: &[PackedBytes], sink: &mut dyn RowSink, call: &Call<'_>) -> Result<()> {
-        let Server { topology, project, is_hgetall_withheld } = self.server.as_ref();
-        let may_hgetall = self.is_hgetall_required || !is_hgetall_withheld.load(Ordering::Relaxed);
-        let job = ReadJob::new(&self.layouts, keys, project.as_bytes(), may_hgetall);
+        let job = self.job(keys);
         if job.first().is_none() {
             return call.check_deadline();
         }
-        let (outcome, has_given_up_hgetall) = match topology {
+        let (outcome, has_given_up_hgetall) = match &self.server.topology {
             Topology::Primary(primary) => {
                 let mut reader = Reader::new(job);
                 (primary.read(&mut reader, sink, call), reader.has_given_up_hgetall())
@@ -141,9 +170,25 @@ impl StoreReader for RedisReader {
                 (reader.run(sink, call), reader.has_given_up_hgetall())
             }
         };
-        if has_given_up_hgetall {
-            is_hgetall_withheld.store(true, Ordering::Relaxed);
-        }
+        self.learn(has_given_up_hgetall);
         outcome
+    }
+
+    fn read_async<'a>(
+        &'a self,
+        keys: &'a [PackedBytes],
+        sink: &'a mut (dyn RowSink + Send),
+        deadline: Option<Instant>,
+    ) -> Reading<'a> {
+        let Topology::Primary(primary) = &self.server.topology else {
+            return store::read_blocking(self, keys, sink, deadline);
+        };
+        let read = async move {
+            let mut reader = asynchronous::Reader::new(self.job(keys), sink);
+            let outcome = primary.read_async(&mut reader).await;
+            self.learn(reader.has_given_up_hgetall());
+            outcome
+        };
+        Box::pin(runtime::within(deadline, read))
     }
 }

@@ -19,7 +19,7 @@ use crate::call::{Call, WAIT_SLICE};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Probes begin before firewalls and load balancers forget a connection.
-const KEEPALIVE: TcpKeepalive =
+pub(super) const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
 pub(super) enum Stream {

@@ -208,6 +208,12 @@ impl Cluster {
         pool
     }
 
+    /// Closes all connections that nobody uses at the moment.
+    pub(in super::super) fn close(&self) {
+        let pools: Vec<Arc<Pool>> = self.known().pools.values().cloned().collect();
+        pools.iter().for_each(|pool| pool.close());
+    }
+
     /// A node said that `slot` is at another. The rest of the map is doubtful, too: slots move
     /// in groups.
     pub(super) fn moved(&self, slot: u16, to: &Address) {

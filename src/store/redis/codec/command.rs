@@ -41,6 +41,12 @@ impl CommandBuffer {
         }
     }
 
+    /// All commands of `other`, after these.
+    pub(in super::super) fn append(&mut self, other: &CommandBuffer) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.commands += other.commands;
+    }
+
     /// The commands, encoded.
     pub(in super::super) fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -26,7 +26,7 @@ impl fmt::Display for Malformed {
 
 // Offsets are u32: MAX_REPLY keeps them below that, and a token in two words.
 #[derive(Clone, Copy, Debug)]
-enum Token {
+pub(super) enum Token {
     Bulk { start: u32, end: u32 },
     Simple { start: u32, end: u32 },
     Error { start: u32, end: u32 },
@@ -234,9 +234,9 @@ fn integer(text: &[u8]) -> Result<i32, Malformed> {
 /// A reply, or an element of one, in the receive buffer.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Reply<'a> {
-    tokens: &'a [Token],
-    data: &'a [u8],
-    is_mixed: bool,
+    pub(super) tokens: &'a [Token],
+    pub(super) data: &'a [u8],
+    pub(super) is_mixed: bool,
 }
 
 impl<'a> Reply<'a> {
