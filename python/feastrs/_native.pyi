@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy
+from typing_extensions import Self
 
 __all__ = [
+    "LoopReads",
     "OnlineReader",
     "OnlineResult",
     "Store",
@@ -64,6 +66,16 @@ class Store:
     def get_online_features(
         self, features: object, entity_rows: object, full_feature_names: bool = False
     ) -> OnlineResult: ...
+    def start_online_features(
+        self,
+        features: object,
+        entity_rows: object,
+        full_feature_names: bool,
+        reads: LoopReads,
+        future: object,
+    ) -> int: ...
+    def initialize(self) -> None: ...
+    def close(self) -> None: ...
     def online_reader(self, features: object, full_feature_names: bool = False) -> OnlineReader: ...
     def materialization_plan(
         self, feature_views: list[str] | None
@@ -77,6 +89,19 @@ class Store:
         progress: object,
     ) -> list[ViewReport]: ...
 
+# -- event_loop.rs
+
+@final
+class LoopReads:
+    def __new__(cls) -> Self: ...
+    @property
+    def is_inherited(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def deliver(self) -> None: ...
+    def abort(self, number: int) -> None: ...
+    def wake(self) -> None: ...
+    def __len__(self) -> int: ...
+
 # -- online.rs
 
 @final
@@ -84,6 +109,7 @@ class OnlineReader:
     @property
     def feature_names(self) -> list[str]: ...
     def read(self, entities: object) -> OnlineResult: ...
+    def start(self, entities: object, reads: LoopReads, future: object) -> int: ...
 
 @final
 class OnlineResult:

@@ -15,7 +15,6 @@ from feastrs.objects import FeatureService
 # Members of feast.FeatureStore that are Feast's own, whatever the repository.
 _FEAST_ONLY = frozenset(
     {
-        "close",
         "create_dataset_from_retrieval",
         "create_saved_dataset",
         "delete_feature_service",
@@ -26,11 +25,9 @@ _FEAST_ONLY = frozenset(
         "get_feature_server_endpoint",
         "get_historical_features",
         "get_label_view",
-        "get_online_features_async",
         "get_permission",
         "get_saved_dataset",
         "get_validation_reference",
-        "initialize",
         "list_feature_view_versions",
         "list_label_views",
         "list_permissions",

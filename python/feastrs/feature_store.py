@@ -307,6 +307,78 @@ class FeatureStore(FeastBacked):
             )
             return response
 
+    async def get_online_features_async(
+        self,
+        features: Sequence[str] | FeatureService | Any,
+        entity_rows: list[dict[str, Any]] | Mapping[str, Sequence[Any]],
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> OnlineResponse:
+        """Like :meth:`get_online_features`, without blocking the event loop.
+
+        Reads in flight share connections, whatever loops they belong to. One that is cancelled
+        is over at once. The first read opens the registry: :meth:`initialize` does it before.
+
+        Example:
+            >>> import asyncio
+            >>> response = asyncio.run(
+            ...     store.get_online_features_async(
+            ...         ["driver_stats:conv_rate"], [{"driver_id": 1001}]
+            ...     )
+            ... )
+            >>> list(response.to_dict())
+            ['driver_id', 'conv_rate']
+        """
+        from feastrs import event_loop
+
+        try:
+            if include_feature_view_version_metadata:
+                raise errors.NeedsFeastError("version metadata of feature views")
+            return OnlineResponse(
+                await event_loop.answer(
+                    self._native.start_online_features,
+                    features,
+                    entity_rows,
+                    bool(full_feature_names),
+                )
+            )
+        except errors.NeedsFeastError as reason:
+            response: OnlineResponse = await self._by_feast(
+                reason,
+                "get_online_features_async",
+                features,
+                entity_rows,
+                full_feature_names,
+                include_feature_view_version_metadata,
+            )
+            return response
+
+    async def initialize(self) -> None:
+        """Reads the registry and begins to connect to the online store, before the first read.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(store.initialize())
+        """
+        import asyncio
+
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, self._native.initialize)
+        except errors.NeedsFeastError as reason:
+            await self._by_feast(reason, "initialize")
+
+    async def close(self) -> None:
+        """Closes the connections that nobody uses at the moment. A later read opens them again.
+
+        Example:
+            >>> import asyncio
+            >>> asyncio.run(store.close())
+        """
+        self._native.close()
+        if self._feast is not None:
+            await self._feast.close()
+
     def online_reader(
         self, features: Sequence[str] | FeatureService | Any, full_feature_names: bool = False
     ) -> OnlineReader:

@@ -46,6 +46,21 @@ class OnlineReader:
         """
         return OnlineResponse(self._native.read(entities))
 
+    async def read_async(
+        self, entities: list[dict[str, Any]] | Mapping[str, Sequence[Any]]
+    ) -> OnlineResponse:
+        """Like :meth:`read`, without blocking the event loop.
+
+        Example:
+            >>> import asyncio
+            >>> reader = store.online_reader(["driver_stats:conv_rate"])
+            >>> len(asyncio.run(reader.read_async([{"driver_id": 1001}])))
+            1
+        """
+        from feastrs import event_loop
+
+        return OnlineResponse(await event_loop.answer(self._native.start, entities))
+
     @property
     def feature_names(self) -> list[str]:
         """Names of the features, in the order asked."""

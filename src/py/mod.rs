@@ -6,6 +6,7 @@
 mod config;
 mod entities;
 mod error;
+mod event_loop;
 mod materialize;
 mod online;
 mod plans;
@@ -29,6 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     registry::register(module)?;
     value::register(module)?;
     module.add_class::<store::Store>()?;
+    module.add_class::<event_loop::LoopReads>()?;
     module.add_class::<online::OnlineReader>()?;
     module.add_class::<online::OnlineResult>()?;
     module.add_class::<materialize::ViewReport>()?;

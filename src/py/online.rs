@@ -18,6 +18,7 @@ use crate::process_local::ProcessLocal;
 use crate::value::arrow;
 
 use super::entities::to_entities;
+use super::event_loop::LoopReads;
 use super::plans::Prepared;
 use super::signals::interruptible;
 use super::store::Store;
@@ -37,6 +38,19 @@ pub fn read(
     let answer = py.detach(|| prepared.reader.read(&entities, rules, &interruptible()))?;
 
     Ok(OnlineResult::new(answer, prepared.names(py, &entities)))
+}
+
+/// Starts the same read for `reads`' loop: `future` will have the answer. Gives its number.
+pub fn start(
+    prepared: Arc<Prepared>,
+    entity_rows: &Bound<'_, PyAny>,
+    rules: StatusRules,
+    reads: &LoopReads,
+    future: Bound<'_, PyAny>,
+) -> PyResult<u64> {
+    let entities = to_entities(&prepared, entity_rows)?;
+
+    Ok(reads.start(future.py(), prepared, entities, rules, future.unbind())?)
 }
 
 /// A reader that was prepared once, for the registry as it is: when the registry changes, it
@@ -94,6 +108,17 @@ impl OnlineReader {
     fn read(&self, py: Python<'_>, entities: &Bound<'_, PyAny>) -> PyResult<OnlineResult> {
         let prepared = self.prepared(py)?;
         read(py, &prepared, entities, &self.store.get().status_rules())
+    }
+
+    /// Starts reading for the entities of `entities`; see `feastrs.event_loop`.
+    fn start(
+        &self,
+        entities: &Bound<'_, PyAny>,
+        reads: &Bound<'_, LoopReads>,
+        future: Bound<'_, PyAny>,
+    ) -> PyResult<u64> {
+        let prepared = self.prepared(entities.py())?;
+        start(prepared, entities, self.store.get().status_rules(), reads.get(), future)
     }
 
     /// Names of the features, in the order asked.

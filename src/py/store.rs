@@ -19,6 +19,7 @@ use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
 use crate::store::{self, OnlineStore};
 
+use super::event_loop::LoopReads;
 use super::materialize::{self, ViewReport};
 use super::online::{self, OnlineReader, OnlineResult};
 use super::plans::{Plans, Prepared, Request};
@@ -295,6 +296,37 @@ impl Store {
     ) -> PyResult<OnlineResult> {
         let prepared = self.prepared(py, features, full_feature_names)?;
         online::read(py, &prepared, entity_rows, &self.status_rules())
+    }
+
+    /// Starts reading features online; see `feastrs.event_loop`.
+    fn start_online_features(
+        &self,
+        py: Python<'_>,
+        features: &Bound<'_, PyAny>,
+        entity_rows: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+        reads: &Bound<'_, LoopReads>,
+        future: Bound<'_, PyAny>,
+    ) -> PyResult<u64> {
+        let prepared = self.prepared(py, features, full_feature_names)?;
+        online::start(prepared, entity_rows, self.status_rules(), reads.get(), future)
+    }
+
+    /// Reads the registry and begins to connect to the online store, unless that is done.
+    fn initialize(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| {
+            self.registry()?;
+            self.online()?.open()
+        })?;
+        Ok(())
+    }
+
+    /// Closes what this process has open and does not use; what is asked for later opens it
+    /// again.
+    fn close(&self, py: Python<'_>) {
+        if let Some(online) = self.online.get() {
+            py.detach(|| online.close());
+        }
     }
 
     /// Prepares a reader of `features`.
