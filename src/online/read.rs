@@ -81,7 +81,7 @@ impl OnlineReader {
         rules: &StatusRules,
         deadline: Option<Instant>,
     ) -> Result<OnlineFeatures> {
-        let lookup = Lookup::new(&self.plan, entities)?;
+        let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
         let mut assembler = lookup.assembler(rules);
         self.stored.read_async(&lookup.keys, &mut assembler, deadline).await?;
         let found = assembler.finish()?;
