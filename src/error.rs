@@ -19,6 +19,8 @@ pub enum ErrorKind {
     TypeMismatch,
     /// No feature view, stream view or on-demand view of that name.
     FeatureViewNotFound,
+    /// The view exists, the version asked of it does not.
+    FeatureViewVersionNotFound,
     /// The view exists, a feature asked of it does not.
     FeatureNotFound,
     /// No feature service of that name.
@@ -57,6 +59,10 @@ pub enum ErrorKind {
     StoreInvalid,
     /// Entity rows lack a join key that a requested view needs.
     JoinKeyMissing,
+    /// Entity rows lack a value that an on-demand view takes from the request.
+    RequestDataMissing,
+    /// A feature service is served from ready-made vectors, and some are not there.
+    PrecomputedMissing,
     /// Only Feast itself can do this; where it is installed the Python door hands it over.
     NeedsFeast,
     /// Not supported at all; the message says what is.
@@ -76,6 +82,7 @@ impl ErrorKind {
         ErrorKind::InvalidArgument,
         ErrorKind::TypeMismatch,
         ErrorKind::FeatureViewNotFound,
+        ErrorKind::FeatureViewVersionNotFound,
         ErrorKind::FeatureNotFound,
         ErrorKind::FeatureServiceNotFound,
         ErrorKind::EntityNotFound,
@@ -95,6 +102,8 @@ impl ErrorKind {
         ErrorKind::StoreRefused,
         ErrorKind::StoreInvalid,
         ErrorKind::JoinKeyMissing,
+        ErrorKind::RequestDataMissing,
+        ErrorKind::PrecomputedMissing,
         ErrorKind::NeedsFeast,
         ErrorKind::Unsupported,
         ErrorKind::Interrupted,

@@ -55,6 +55,10 @@ class FeatureViewNotFoundException(FeastObjectNotFoundException):
     """No feature view of that name."""
 
 
+class FeatureViewVersionNotFound(FeastObjectNotFoundException):
+    """The view has no such version."""
+
+
 class FeatureServiceNotFoundException(FeastObjectNotFoundException):
     """No feature service of that name."""
 
@@ -81,6 +85,14 @@ class FeatureNameCollisionError(FeastrsError, ValueError):
 
 class JoinKeyMissingError(FeastrsError, KeyError):
     """The entity rows lack a join key that a requested view needs."""
+
+
+class RequestDataNotFoundInEntityRowsException(FeastrsError, KeyError):
+    """The entity rows lack a value that an on-demand view takes from the request."""
+
+
+class PrecomputedVectorsMissingError(FeastrsError, RuntimeError):
+    """A service has ``precompute_online``, and its vectors are not there or are out of date."""
 
 
 class RegistryNotFoundError(FeastrsError, FileNotFoundError):
@@ -150,6 +162,7 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "InvalidArgument": InvalidArgumentError,
     "TypeMismatch": TypeMismatchError,
     "FeatureViewNotFound": FeatureViewNotFoundException,
+    "FeatureViewVersionNotFound": FeatureViewVersionNotFound,
     "FeatureNotFound": FeatureNotFoundError,
     "FeatureServiceNotFound": FeatureServiceNotFoundException,
     "EntityNotFound": EntityNotFoundException,
@@ -158,6 +171,8 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "ObjectNotFound": FeastObjectNotFoundException,
     "FeatureNameCollision": FeatureNameCollisionError,
     "JoinKeyMissing": JoinKeyMissingError,
+    "RequestDataMissing": RequestDataNotFoundInEntityRowsException,
+    "PrecomputedMissing": PrecomputedVectorsMissingError,
     "RegistryNotFound": RegistryNotFoundError,
     "RegistryInvalid": RegistryInvalidError,
     "SourceNotFound": SourceNotFoundError,

@@ -63,6 +63,14 @@ class Field:
     dtype: FeastType
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    vector_index: bool = False
+    """Whether it is searched by vectors."""
+
+    vector_length: int = 0
+    """How many numbers a vector has; 0 where that is not declared."""
+
+    vector_search_metric: str = ""
+    """The distance by which it is searched; empty where that is not declared."""
 
 
 @dataclass(frozen=True)
@@ -236,12 +244,50 @@ class OnDemandFeatureView(FeatureView):
     kind: ClassVar[str] = "on_demand"
 
 
+class LoggingDestination:
+    """Where what a feature service serves is logged: its settings are its attributes.
+
+    Example:
+        >>> from feastrs.objects import LoggingDestination
+        >>> LoggingDestination("file_destination", {"path": "logs"}).path
+        'logs'
+    """
+
+    def __init__(self, kind: str, settings: dict[str, Any]) -> None:
+        self.kind = kind
+        self.settings = settings
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["settings"][name]
+        except KeyError:
+            raise AttributeError(f"a logging destination has no setting '{name}'") from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LoggingDestination) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(self.kind)
+
+    def __repr__(self) -> str:
+        return f"LoggingDestination({self.kind!r}, {self.settings!r})"
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """How what a feature service serves is logged."""
+
+    destination: LoggingDestination
+    sample_rate: float = 1.0
+
+
 @dataclass(frozen=True)
 class FeatureService:
     """A named set of features."""
 
     name: str
     feature_view_projections: list[FeatureViewProjection] = field(default_factory=list)
+    logging_config: LoggingConfig | None = None
     precompute_online: bool = False
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
@@ -309,8 +355,14 @@ def projection(values: dict[str, Any]) -> FeatureViewProjection:
 
 def feature_service(values: dict[str, Any]) -> FeatureService:
     """A feature service from what the core gives."""
-    projections = [projection(one) for one in values["feature_view_projections"]]
-    return FeatureService(**{**_naive_dates(values), "feature_view_projections": projections})
+    values = _naive_dates(values)
+    values["feature_view_projections"] = [
+        projection(one) for one in values["feature_view_projections"]
+    ]
+    if logging := values.get("logging_config"):
+        destination = LoggingDestination(logging["kind"], logging["settings"])
+        values["logging_config"] = LoggingConfig(destination, logging["sample_rate"])
+    return FeatureService(**values)
 
 
 def _naive_dates(values: dict[str, Any]) -> dict[str, Any]:

@@ -30,12 +30,7 @@ fn is_materialized(view: &FeatureView) -> bool {
 }
 
 fn named<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c FeatureView> {
-    let Some(view) = catalog.views.iter().find(|view| view.name == name) else {
-        return Err(Error::new(
-            ErrorKind::FeatureViewNotFound,
-            format!("feature view '{name}' does not exist in project '{}'", catalog.project),
-        ));
-    };
+    let view = catalog.view(name)?;
     let obstacle = match view.kind {
         ViewKind::Label => "is a label view; its rows come by `push`",
         _ if !view.enabled => "is disabled; enable it first",
@@ -115,6 +110,11 @@ pub fn divide(
 ) -> Result<(Vec<String>, BTreeMap<String, String>)> {
     let of_repo = repo_obstacle(config);
     let (mut native, mut feasts) = (Vec::new(), BTreeMap::new());
+    if names.is_none() {
+        // Whoever wants all of them wants these, too.
+        let unread = catalog.unreadable.iter().filter(|one| one.what == "Feature view");
+        feasts.extend(unread.map(|one| (one.name.clone(), one.reason.clone())));
+    }
     for view in select_views(catalog, names)? {
         match of_repo.clone().or_else(|| native_obstacle(view, catalog)) {
             None => native.push(view.name.clone()),

@@ -6,9 +6,10 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDelta, PyDict, PyList};
 
-use crate::registry::catalog::{OnDemandSource, Project, Tags};
+use crate::registry::catalog::{LoggingConfig, LoggingSetting, OnDemandSource, Project, Tags};
 use crate::registry::{
     DataSource, Entity, FeatureService, FeatureView, Field, Projection, SourceKind, ViewKind,
+    ViewVersion,
 };
 use crate::value::ValueType;
 
@@ -110,8 +111,38 @@ pub fn feature_service<'py>(
         service.projections.iter().map(|one| projection(py, one)).collect::<PyResult<Vec<_>>>()?;
     dict.set_item("feature_view_projections", projections)?;
     dict.set_item("precompute_online", service.precompute_online)?;
+    if let Some(config) = &service.logging_config {
+        dict.set_item("logging_config", logging_config(py, config)?)?;
+    }
     describe(&dict, &service.description, &service.tags, &service.owner)?;
     date(&dict, service.created_timestamp, service.last_updated_timestamp)?;
+    Ok(dict)
+}
+
+/// The keywords of `feastrs.objects.LoggingConfig`, with the destination's kind and settings.
+fn logging_config<'py>(py: Python<'py>, config: &LoggingConfig) -> PyResult<Bound<'py, PyDict>> {
+    let settings = PyDict::new(py);
+    for (name, setting) in &config.settings {
+        match setting {
+            LoggingSetting::Text(text) => settings.set_item(name, text)?,
+            LoggingSetting::Names(names) => settings.set_item(name, names)?,
+        }
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("kind", &config.kind)?;
+    dict.set_item("settings", settings)?;
+    dict.set_item("sample_rate", config.sample_rate)?;
+    Ok(dict)
+}
+
+/// One version of a view, as `feast.FeatureStore.list_feature_view_versions` gives it.
+pub fn view_version<'py>(py: Python<'py>, version: &ViewVersion) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("version", format!("v{}", version.number))?;
+    dict.set_item("version_number", version.number)?;
+    dict.set_item("feature_view_type", &version.kind)?;
+    dict.set_item("created_timestamp", moment(version.created_timestamp.unwrap_or(0)))?;
+    dict.set_item("version_id", &version.version_id)?;
     Ok(dict)
 }
 
@@ -153,6 +184,11 @@ fn fields<'py>(py: Python<'py>, fields: &[Field]) -> PyResult<Bound<'py, PyList>
         dict.set_item("dtype", &field.dtype)?;
         dict.set_item("description", &field.description)?;
         dict.set_item("tags", &field.tags)?;
+        if let Some(vector) = &field.vector {
+            dict.set_item("vector_index", vector.is_indexed)?;
+            dict.set_item("vector_length", vector.length)?;
+            dict.set_item("vector_search_metric", &vector.search_metric)?;
+        }
         list.append(dict)?;
     }
     Ok(list)

@@ -4,6 +4,7 @@
 //! Must not know bytes or files: `messages` decodes, `sources` fetches.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::lookup::Index;
 use crate::value::ValueType;
@@ -46,6 +47,19 @@ pub struct Field {
     pub description: String,
     /// Free-form labels, without those that Feast uses for nested types.
     pub tags: Tags,
+    /// How it is searched by vectors; `None`: it isn't.
+    pub vector: Option<VectorIndex>,
+}
+
+/// What Feast keeps of a field that is searched by vectors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VectorIndex {
+    /// Whether the store indexes it.
+    pub is_indexed: bool,
+    /// How many numbers a vector has; 0: not declared.
+    pub length: i32,
+    /// The distance; empty: not declared.
+    pub search_metric: String,
 }
 
 /// What a data source reads from.
@@ -192,6 +206,9 @@ pub struct FeatureView {
     pub write_to_online_store: bool,
     /// On-demand views: whether the function takes one row at a time.
     pub singleton: bool,
+    /// On-demand views: the serialized `OnDemandFeatureView` message, function included;
+    /// otherwise empty.
+    pub definition: Arc<[u8]>,
     /// The transformation mode (`python`, `pandas`, `spark`, …); may be empty.
     pub mode: String,
     /// Why the native path can't materialize it rightly: "has a transformation",
@@ -213,6 +230,8 @@ pub struct FeatureView {
 }
 
 impl FeatureView {
+    /// One of the reasons in `beyond_native`.
+    pub const HAS_AGGREGATIONS: &'static str = "has aggregations";
     /// The name of the entity that Feast gives to views without one.
     pub const DUMMY_ENTITY_NAME: &'static str = "__dummy";
     /// Its join key.
@@ -228,6 +247,11 @@ impl FeatureView {
         } else {
             self.name.clone()
         }
+    }
+
+    /// Whether rows are aggregated before they are transformed.
+    pub fn has_aggregations(&self) -> bool {
+        self.beyond_native.contains(&Self::HAS_AGGREGATIONS)
     }
 
     /// Whether the view has no entity: one row for everything.
@@ -260,6 +284,8 @@ pub struct FeatureService {
     pub projections: Vec<Projection>,
     /// Whether Feast keeps ready-made vectors for it.
     pub precompute_online: bool,
+    /// Where what it serves is logged; `None`: nowhere.
+    pub logging_config: Option<LoggingConfig>,
     /// Free text.
     pub description: String,
     /// Free-form labels.
@@ -270,6 +296,56 @@ pub struct FeatureService {
     pub created_timestamp: Option<i64>,
     /// Microseconds since the epoch; `None` if never set.
     pub last_updated_timestamp: Option<i64>,
+}
+
+/// How what a feature service serves is logged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoggingConfig {
+    /// Feast's name of the destination: "file_destination", "bigquery_destination", …, or that
+    /// of a custom one.
+    pub kind: String,
+    /// Its settings by Feast's names.
+    pub settings: BTreeMap<String, LoggingSetting>,
+    /// Which share of the answers is logged.
+    pub sample_rate: f32,
+}
+
+/// A setting of a logging destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoggingSetting {
+    /// Most of them.
+    Text(String),
+    /// Names of columns.
+    Names(Vec<String>),
+}
+
+/// One version of a feature view, as `feast apply` kept it: decoded when it is asked for.
+#[derive(Clone, Debug)]
+pub struct ViewVersion {
+    /// The view's name.
+    pub view: String,
+    /// The version, counted by Feast from 0.
+    pub number: i32,
+    /// Feast's word for the view's class: "feature_view", "stream_feature_view", …
+    pub kind: String,
+    /// The serialized view.
+    pub definition: Arc<[u8]>,
+    /// Microseconds since the epoch; `None` if never set.
+    pub created_timestamp: Option<i64>,
+    /// Feast's id of it.
+    pub version_id: String,
+}
+
+/// A definition that this version of feastrs can't read; the others of its registry are
+/// not hindered by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What it is: "Feature view", "Feature service", "Entity" or "Data source".
+    pub what: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A project of the registry.
@@ -304,6 +380,10 @@ pub struct Catalog {
     pub views: Vec<FeatureView>,
     /// Feature services, in the registry's order.
     pub services: Vec<FeatureService>,
+    /// Versions of views, in the registry's order.
+    pub versions: Vec<ViewVersion>,
+    /// What can't be read.
+    pub unreadable: Vec<Unreadable>,
     /// The registry's own version id; changes with every write by Feast.
     pub version_id: String,
     /// Positions by name, filled at the first lookup.

@@ -3,8 +3,11 @@
 
 use prost::Message;
 
-use super::catalog::{Catalog, Entity, FeatureService, FeatureView, Project};
+use super::catalog::{
+    Catalog, DataSource, Entity, FeatureService, FeatureView, Project, Unreadable, ViewVersion,
+};
 use super::decode_field::{micros, projection};
+use super::decode_logging::logging_config;
 use super::decode_source::data_source;
 use super::messages as pb;
 use super::{decode_view, fields};
@@ -12,21 +15,43 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::value::ValueType;
 
 /// The project `project` of the registry `bytes`. A project that the registry does not know
-/// has nothing in it, as for Feast.
+/// has nothing in it, as for Feast. A definition that can't be read is noted, and is missed by
+/// whoever asks for it.
 pub fn decode(bytes: &[u8], project: &str) -> Result<Catalog> {
     let registry = parse(bytes)?;
-    Ok(Catalog {
+    let mut unreadable = Vec::new();
+    let on_demand = on_demand_definitions(bytes)?;
+    let catalog = Catalog {
         project: project.to_owned(),
         projects: projects(&registry),
-        entities: entities(&registry, project)?,
-        data_sources: of_project(&registry.data_sources, project, |source| &source.project)
-            .map(data_source)
-            .collect::<Result<_>>()?,
-        views: views(&registry, project)?,
-        services: services(&registry, project)?,
-        version_id: registry.version_id,
+        entities: readable("Entity", entities(&registry, project), &mut unreadable),
+        data_sources: readable("Data source", sources(&registry, project), &mut unreadable),
+        views: readable("Feature view", views(&registry, project, &on_demand), &mut unreadable),
+        services: readable("Feature service", services(&registry, project), &mut unreadable),
+        versions: versions(&registry, project),
         ..Catalog::default()
-    })
+    };
+    Ok(Catalog { unreadable, version_id: registry.version_id, ..catalog })
+}
+
+/// A definition's name, and what it says.
+type Named<'a, T> = (&'a str, Result<T>);
+
+fn readable<'a, T>(
+    what: &'static str,
+    definitions: impl Iterator<Item = Named<'a, T>>,
+    unreadable: &mut Vec<Unreadable>,
+) -> Vec<T> {
+    let keep = |(name, definition): Named<'a, T>| match definition {
+        Ok(definition) => Some(definition),
+        Err(error) => {
+            log::warn!("a definition of the registry can't be read: {error}");
+            let (name, reason) = (name.to_owned(), error.to_string());
+            unreadable.push(Unreadable { what, name, reason });
+            None
+        }
+    };
+    definitions.filter_map(keep).collect()
 }
 
 /// Bytes that parse but hold nothing that every registry has are some other file: protobuf
@@ -49,14 +74,6 @@ fn parse(bytes: &[u8]) -> Result<pb::Registry> {
         return Err(invalid("it has neither a version nor a time of its last update"));
     }
     Ok(registry)
-}
-
-fn of_project<'a, T>(
-    items: &'a [T],
-    project: &'a str,
-    project_of: impl Fn(&T) -> &str + 'a,
-) -> impl Iterator<Item = &'a T> {
-    items.iter().filter(move |item| project_of(item) == project)
 }
 
 /// Projects of an older Feast are in the metadata only.
@@ -85,11 +102,22 @@ fn projects(registry: &pb::Registry) -> Vec<Project> {
     projects
 }
 
-fn entities(registry: &pb::Registry, project: &str) -> Result<Vec<Entity>> {
-    let project_of = |entity: &pb::Entity| -> bool {
-        entity.spec.as_ref().is_some_and(|spec| spec.project == project)
-    };
-    registry.entities.iter().filter(|entity| project_of(entity)).map(entity).collect()
+fn entities<'a>(
+    registry: &'a pb::Registry,
+    project: &'a str,
+) -> impl Iterator<Item = Named<'a, Entity>> {
+    registry.entities.iter().filter_map(move |one| {
+        let spec = one.spec.as_ref().filter(|spec| spec.project == project)?;
+        Some((spec.name.as_str(), entity(one)))
+    })
+}
+
+fn sources<'a>(
+    registry: &'a pb::Registry,
+    project: &'a str,
+) -> impl Iterator<Item = Named<'a, DataSource>> {
+    let of_project = registry.data_sources.iter().filter(move |source| source.project == project);
+    of_project.map(|source| (source.name.as_str(), data_source(source)))
 }
 
 fn entity(entity: &pb::Entity) -> Result<Entity> {
@@ -108,46 +136,108 @@ fn entity(entity: &pb::Entity) -> Result<Entity> {
     })
 }
 
-fn views(registry: &pb::Registry, project: &str) -> Result<Vec<FeatureView>> {
-    let mut views = Vec::new();
-    for view in &registry.feature_views {
-        let spec = view.spec.as_ref().filter(|spec| spec.project == project);
-        views.extend(spec.map(|spec| decode_view::batch(spec, view.meta.as_ref())));
-    }
-    for view in &registry.stream_feature_views {
-        let spec = view.spec.as_ref().filter(|spec| spec.project == project);
-        views.extend(spec.map(|spec| decode_view::stream(spec, view.meta.as_ref())));
-    }
-    for view in &registry.on_demand_feature_views {
-        let spec = view.spec.as_ref().filter(|spec| spec.project == project);
-        views.extend(spec.map(|spec| decode_view::on_demand(spec, view.meta.as_ref())));
-    }
-    for view in &registry.label_views {
-        let spec = view.spec.as_ref().filter(|spec| spec.project == project);
-        views.extend(spec.map(|spec| decode_view::label(spec, view.meta.as_ref())));
-    }
-    views.into_iter().collect()
+/// Batch, then stream, then on-demand, then label views. `on_demand` are the serialized
+/// on-demand views, all of them.
+fn views<'a>(
+    registry: &'a pb::Registry,
+    project: &'a str,
+    on_demand: &'a [&'a [u8]],
+) -> impl Iterator<Item = Named<'a, FeatureView>> {
+    let batch = registry.feature_views.iter().filter_map(move |view| {
+        let spec = view.spec.as_ref().filter(|spec| spec.project == project)?;
+        Some((spec.name.as_str(), decode_view::batch(spec, view.meta.as_ref())))
+    });
+    let stream = registry.stream_feature_views.iter().filter_map(move |view| {
+        let spec = view.spec.as_ref().filter(|spec| spec.project == project)?;
+        Some((spec.name.as_str(), decode_view::stream(spec, view.meta.as_ref())))
+    });
+    let on_demand = registry.on_demand_feature_views.iter().zip(on_demand);
+    let on_demand = on_demand.filter_map(move |(view, definition)| {
+        let spec = view.spec.as_ref().filter(|spec| spec.project == project)?;
+        Some((spec.name.as_str(), decode_view::on_demand(spec, view.meta.as_ref(), definition)))
+    });
+    let label = registry.label_views.iter().filter_map(move |view| {
+        let spec = view.spec.as_ref().filter(|spec| spec.project == project)?;
+        Some((spec.name.as_str(), decode_view::label(spec, view.meta.as_ref())))
+    });
+    batch.chain(stream).chain(on_demand).chain(label)
 }
 
-fn services(registry: &pb::Registry, project: &str) -> Result<Vec<FeatureService>> {
-    let mut services = Vec::new();
-    for service in &registry.feature_services {
-        let Some(spec) = service.spec.as_ref().filter(|spec| spec.project == project) else {
-            continue;
-        };
-        let projections: Result<_> = spec.features.iter().map(projection).collect();
-        let meta = service.meta.clone().unwrap_or_default();
-        services.push(FeatureService {
-            name: spec.name.clone(),
-            projections: projections
-                .map_err(|error| error.context(format!("feature service '{}'", spec.name)))?,
-            precompute_online: spec.precompute_online,
-            description: spec.description.clone(),
-            tags: spec.tags.clone(),
-            owner: spec.owner.clone(),
-            created_timestamp: micros(&meta.created_timestamp),
-            last_updated_timestamp: micros(&meta.last_updated_timestamp),
-        });
-    }
-    Ok(services)
+/// The serialized on-demand views, in the registry's order: their functions are for Python,
+/// and what a newer Feast put there must reach it.
+fn on_demand_definitions(registry: &[u8]) -> Result<Vec<&[u8]>> {
+    const ON_DEMAND_FEATURE_VIEWS: u32 = 8;
+    let spans = fields::fields_of(registry)?.into_iter();
+    let definitions = spans.filter(|span| span.number == ON_DEMAND_FEATURE_VIEWS && span.is_len);
+    Ok(definitions.filter_map(|span| registry.get(span.content)).collect())
+}
+
+fn versions(registry: &pb::Registry, project: &str) -> Vec<ViewVersion> {
+    let history = registry.feature_view_version_history.iter();
+    let records = history.flat_map(|history| &history.records);
+    records
+        .filter(|record| record.project_id == project)
+        .map(|record| ViewVersion {
+            view: record.feature_view_name.clone(),
+            number: record.version_number,
+            kind: record.feature_view_type.clone(),
+            definition: record.feature_view_proto.as_slice().into(),
+            created_timestamp: micros(&record.created_timestamp),
+            version_id: record.version_id.clone(),
+        })
+        .collect()
+}
+
+/// The view that was kept as a version.
+pub(super) fn decode_version(version: &ViewVersion) -> Result<FeatureView> {
+    let bytes = version.definition.as_ref();
+    let decoded = match version.kind.as_str() {
+        "feature_view" => pb::FeatureView::decode(bytes)
+            .map(|view| decode_view::batch(&view.spec.unwrap_or_default(), view.meta.as_ref())),
+        "stream_feature_view" => pb::StreamFeatureView::decode(bytes)
+            .map(|view| decode_view::stream(&view.spec.unwrap_or_default(), view.meta.as_ref())),
+        "on_demand_feature_view" => pb::OnDemandFeatureView::decode(bytes).map(|view| {
+            decode_view::on_demand(&view.spec.unwrap_or_default(), view.meta.as_ref(), bytes)
+        }),
+        "label_view" => pb::LabelView::decode(bytes)
+            .map(|view| decode_view::label(&view.spec.unwrap_or_default(), view.meta.as_ref())),
+        other => {
+            let message = format!(
+                "version v{} of '{}' is a '{other}', which feastrs does not know",
+                version.number, version.view
+            );
+            return Err(Error::new(ErrorKind::NeedsFeast, message));
+        }
+    };
+    let view = decoded.map_err(|error| {
+        let message = format!("version v{} of '{}' can't be decoded", version.number, version.view);
+        Error::new(ErrorKind::RegistryInvalid, message).with_source(error)
+    })??;
+    Ok(FeatureView { current_version_number: version.number, ..view })
+}
+
+fn services<'a>(
+    registry: &'a pb::Registry,
+    project: &'a str,
+) -> impl Iterator<Item = Named<'a, FeatureService>> {
+    registry.feature_services.iter().filter_map(move |one| {
+        let spec = one.spec.as_ref().filter(|spec| spec.project == project)?;
+        Some((spec.name.as_str(), service(spec, one.meta.clone().unwrap_or_default())))
+    })
+}
+
+fn service(spec: &pb::FeatureServiceSpec, meta: pb::Meta) -> Result<FeatureService> {
+    let projections: Result<_> = spec.features.iter().map(projection).collect();
+    Ok(FeatureService {
+        name: spec.name.clone(),
+        projections: projections
+            .map_err(|error| error.context(format!("feature service '{}'", spec.name)))?,
+        precompute_online: spec.precompute_online,
+        logging_config: spec.logging_config.clone().and_then(logging_config),
+        description: spec.description.clone(),
+        tags: spec.tags.clone(),
+        owner: spec.owner.clone(),
+        created_timestamp: micros(&meta.created_timestamp),
+        last_updated_timestamp: micros(&meta.last_updated_timestamp),
+    })
 }

@@ -1,6 +1,6 @@
 //! The parts that definitions of every kind are made of: fields, projections, times.
 
-use super::catalog::{Field, Projection};
+use super::catalog::{Field, Projection, VectorIndex};
 use super::dtype::take_dtype;
 use super::messages::{self as pb, Time};
 use crate::error::Result;
@@ -30,7 +30,16 @@ fn field(spec: &pb::FeatureSpec) -> Result<Field> {
     let mut tags = spec.tags.clone();
     let dtype = take_dtype(value_type, &mut tags).map_err(|error| error.context(what))?;
     let (name, description) = (spec.name.clone(), spec.description.clone());
-    Ok(Field { name, value_type, dtype, description, tags })
+    Ok(Field { name, value_type, dtype, description, tags, vector: vector(spec) })
+}
+
+fn vector(spec: &pb::FeatureSpec) -> Option<VectorIndex> {
+    let vector = VectorIndex {
+        is_indexed: spec.vector_index,
+        length: spec.vector_length,
+        search_metric: spec.vector_search_metric.clone(),
+    };
+    (vector != VectorIndex::default()).then_some(vector)
 }
 
 /// Microseconds since the epoch of a time that may not be set.

@@ -3,6 +3,7 @@
 //! `on_demand_feature_view.py`, `labeling/label_view.py`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::catalog::{
     DataSource, FeatureView, OnDemandSource, Projection, SourceKind, ViewKind, ViewState,
@@ -12,8 +13,6 @@ use super::decode_source::data_source;
 use super::messages::{self as pb, Time};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Marks the request source that holds the input schema of an on-demand view.
-const INPUT_SCHEMA_PREFIX: &str = "__input_schema__";
 /// A tag of on-demand views that Feast keeps to itself.
 const TRACK_METRICS_TAG: &str = "feast:track_metrics";
 
@@ -58,7 +57,7 @@ pub(super) fn stream(
         spec.user_defined_function.is_some() || spec.feature_transformation.is_some();
     let beyond_native = [
         (is_transformed, "has a transformation"),
-        (!spec.aggregations.is_empty(), "has aggregations"),
+        (!spec.aggregations.is_empty(), FeatureView::HAS_AGGREGATIONS),
         (spec.enable_validation, "asks for validation"),
     ];
     let stream_source = source(&spec.stream_source).map_err(in_view)?;
@@ -84,10 +83,11 @@ pub(super) fn stream(
     })
 }
 
-/// An `OnDemandFeatureView`.
+/// An `OnDemandFeatureView`; `definition` is the whole message.
 pub(super) fn on_demand(
     spec: &pb::OnDemandFeatureViewSpec,
     meta: Option<&pb::OnDemandFeatureViewMeta>,
+    definition: &[u8],
 ) -> Result<FeatureView> {
     let in_view = |error: Error| error.context(format!("on demand feature view '{}'", spec.name));
     let meta = meta.map(|meta| pb::FeatureViewMeta {
@@ -97,8 +97,10 @@ pub(super) fn on_demand(
         current_version_number: meta.current_version_number,
         state: meta.state,
     });
-    let beyond_native =
-        [(true, "has a transformation"), (!spec.aggregations.is_empty(), "has aggregations")];
+    let beyond_native = [
+        (true, "has a transformation"),
+        (!spec.aggregations.is_empty(), FeatureView::HAS_AGGREGATIONS),
+    ];
     let mut tags = spec.tags.clone();
     tags.remove(TRACK_METRICS_TAG);
     Ok(FeatureView {
@@ -111,6 +113,7 @@ pub(super) fn on_demand(
         on_demand_sources: on_demand_sources(spec).map_err(in_view)?,
         write_to_online_store: spec.write_to_online_store,
         singleton: spec.singleton,
+        definition: definition.into(),
         mode: if spec.mode.is_empty() { "pandas".to_owned() } else { spec.mode.clone() },
         beyond_native: reasons(&beyond_native),
         description: spec.description.clone(),
@@ -183,6 +186,7 @@ fn with_meta(
         on_demand_sources: BTreeMap::new(),
         write_to_online_store: false,
         singleton: false,
+        definition: Arc::default(),
         mode: String::new(),
         beyond_native: Vec::new(),
         materialization_intervals: intervals.collect::<Result<_>>()?,
@@ -231,7 +235,6 @@ fn on_demand_sources(
             (Some(view), _) => OnDemandSource::View(whole_view(view)?),
             (None, Some(used)) => OnDemandSource::View(projection(used)?),
             (None, None) => match &source.request_data_source {
-                Some(request) if request.name.starts_with(INPUT_SCHEMA_PREFIX) => continue,
                 Some(request) => OnDemandSource::Request(data_source(request)?),
                 None => continue,
             },

@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use super::catalog::{Catalog, DataSource, Entity, FeatureService, FeatureView};
+use super::catalog::{
+    Catalog, DataSource, Entity, FeatureService, FeatureView, Unreadable, ViewVersion,
+};
+use super::decode::decode_version;
 use super::nearest::hint;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -44,6 +47,20 @@ impl Catalog {
             let hint = hint(name, names, "feature views");
             self.missing(ErrorKind::FeatureViewNotFound, "Feature view", name, &hint)
         })
+    }
+
+    /// That version of the feature view (`feast/infra/registry/registry.py`,
+    /// `get_feature_view_by_version`).
+    pub fn view_version(&self, name: &str, version: u32) -> Result<FeatureView> {
+        let is_asked =
+            |one: &&ViewVersion| one.view == name && i64::from(one.number) == i64::from(version);
+        match self.versions.iter().find(is_asked) {
+            Some(found) => decode_version(found),
+            None => {
+                let what = format!("Version v{version} of feature view");
+                Err(self.missing(ErrorKind::FeatureViewVersionNotFound, &what, name, ""))
+            }
+        }
     }
 
     /// The feature service of that name.
@@ -91,6 +108,10 @@ impl Catalog {
     /// says so, for that is mostly why nothing is found.
     fn missing(&self, kind: ErrorKind, what: &str, name: &str, hint: &str) -> Error {
         let project = &self.project;
+        let is_meant = |one: &&Unreadable| one.what == what && one.name == name;
+        if let Some(unreadable) = self.unreadable.iter().find(is_meant) {
+            return Error::new(ErrorKind::NeedsFeast, unreadable.reason.clone());
+        }
         let is_known = self.projects.iter().any(|known| known.name == *project);
         let hint = if is_known || self.projects.is_empty() {
             hint.to_owned()

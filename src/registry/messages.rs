@@ -52,8 +52,36 @@ pub(super) struct Registry {
     pub project_metadata: Vec<ProjectMetadata>,
     #[prost(message, repeated, tag = "17")]
     pub projects: Vec<Project>,
+    #[prost(message, optional, tag = "18")]
+    pub feature_view_version_history: Option<VersionHistory>,
     #[prost(message, repeated, tag = "19")]
     pub label_views: Vec<LabelView>,
+}
+
+/// `FeatureViewVersionHistory`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct VersionHistory {
+    #[prost(message, repeated, tag = "1")]
+    pub records: Vec<VersionRecord>,
+}
+
+/// `FeatureViewVersionRecord`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct VersionRecord {
+    #[prost(string, tag = "1")]
+    pub feature_view_name: String,
+    #[prost(string, tag = "2")]
+    pub project_id: String,
+    #[prost(int32, tag = "3")]
+    pub version_number: i32,
+    #[prost(string, tag = "4")]
+    pub feature_view_type: String,
+    #[prost(bytes = "vec", tag = "5")]
+    pub feature_view_proto: Vec<u8>,
+    #[prost(message, optional, tag = "6")]
+    pub created_timestamp: Option<Time>,
+    #[prost(string, tag = "8")]
+    pub version_id: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -128,6 +156,12 @@ pub(super) struct FeatureSpec {
     pub tags: BTreeMap<String, String>,
     #[prost(string, tag = "4")]
     pub description: String,
+    #[prost(bool, tag = "5")]
+    pub vector_index: bool,
+    #[prost(string, tag = "6")]
+    pub vector_search_metric: String,
+    #[prost(int32, tag = "7")]
+    pub vector_length: i32,
 }
 
 /// Present or not is all that is asked of it.
@@ -352,8 +386,66 @@ pub(super) struct FeatureServiceSpec {
     pub description: String,
     #[prost(string, tag = "6")]
     pub owner: String,
+    #[prost(message, optional, tag = "7")]
+    pub logging_config: Option<LoggingConfig>,
     #[prost(bool, tag = "8")]
     pub precompute_online: bool,
+}
+
+/// Where served features are logged to. Destinations whose messages look the same share one.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct LoggingConfig {
+    #[prost(float, tag = "1")]
+    pub sample_rate: f32,
+    #[prost(message, optional, tag = "3")]
+    pub file: Option<FileDestination>,
+    #[prost(message, optional, tag = "4")]
+    pub bigquery: Option<TableDestination>,
+    #[prost(message, optional, tag = "5")]
+    pub redshift: Option<TableDestination>,
+    #[prost(message, optional, tag = "6")]
+    pub snowflake: Option<TableDestination>,
+    #[prost(message, optional, tag = "7")]
+    pub custom: Option<CustomDestination>,
+    #[prost(message, optional, tag = "8")]
+    pub athena: Option<TableDestination>,
+    #[prost(message, optional, tag = "9")]
+    pub couchbase: Option<CouchbaseDestination>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct FileDestination {
+    #[prost(string, tag = "1")]
+    pub path: String,
+    #[prost(string, tag = "2")]
+    pub s3_endpoint_override: String,
+    #[prost(string, repeated, tag = "3")]
+    pub partition_by: Vec<String>,
+}
+
+/// `BigQueryDestination`, `RedshiftDestination`, `SnowflakeDestination`, `AthenaDestination`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TableDestination {
+    #[prost(string, tag = "1")]
+    pub table: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CustomDestination {
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub config: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CouchbaseDestination {
+    #[prost(string, tag = "1")]
+    pub database: String,
+    #[prost(string, tag = "2")]
+    pub scope: String,
+    #[prost(string, tag = "3")]
+    pub collection: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

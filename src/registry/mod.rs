@@ -8,6 +8,7 @@ pub mod cache;
 pub mod catalog;
 mod decode;
 mod decode_field;
+mod decode_logging;
 mod decode_source;
 mod decode_view;
 mod dtype;
@@ -22,7 +23,7 @@ mod version_id;
 pub use cache::RegistryCache;
 pub use catalog::{
     Catalog, DataSource, Entity, FeatureService, FeatureView, Field, OnDemandSource, Project,
-    Projection, SourceKind, ViewKind, ViewState,
+    Projection, SourceKind, Unreadable, ViewKind, ViewState, ViewVersion,
 };
 pub use decode::decode;
 pub use lookup::Index;

@@ -189,6 +189,7 @@ fn a_precomputed_service_needs_feast() {
         name: "scoring".to_owned(),
         projections: vec![Projection { view: "stats".to_owned(), ..Projection::default() }],
         precompute_online: true,
+        logging_config: None,
         description: String::new(),
         tags: Default::default(),
         owner: String::new(),

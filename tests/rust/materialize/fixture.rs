@@ -216,6 +216,7 @@ pub fn field(name: &str, value_type: ValueType) -> Field {
         dtype: value_type.dtype().to_owned(),
         description: String::new(),
         tags: BTreeMap::new(),
+        vector: None,
     }
 }
 
@@ -258,6 +259,7 @@ fn view(source: DataSource) -> FeatureView {
         on_demand_sources: BTreeMap::new(),
         write_to_online_store: false,
         singleton: false,
+        definition: Arc::default(),
         mode: String::new(),
         beyond_native: Vec::new(),
         materialization_intervals: Vec::new(),
