@@ -28,7 +28,6 @@ _FEAST_ONLY = frozenset(
         "get_permission",
         "get_saved_dataset",
         "get_validation_reference",
-        "list_feature_view_versions",
         "list_label_views",
         "list_permissions",
         "list_saved_datasets",
@@ -41,7 +40,6 @@ _FEAST_ONLY = frozenset(
         "provider",
         "push",
         "push_async",
-        "registry",
         "retrieve_dataset_data",
         "retrieve_online_documents",
         "retrieve_online_documents_v2",
@@ -127,6 +125,9 @@ class FeastBacked:
         known = inspect.signature(feasts).parameters
         named = {name: value for name, value in kwargs.items() if name in known}
         return _with_feasts_arguments(feast, feasts)(*args, **named)
+
+    def _feasts_registry(self, member: str) -> Any:
+        return self._feast_store(errors.NeedsFeastError(f"FeatureStore.registry.{member}")).registry
 
     def _feast_store(self, reason: errors.NeedsFeastError) -> Any:
         if self._feast is None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from feastrs import errors, objects
+from feastrs import errors, objects, on_demand
 from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
 from feastrs.delegation import FeastBacked, or_by_feast
@@ -18,6 +18,7 @@ from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Pro
 from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
 from feastrs.progress import Progress
+from feastrs.registry import Registry
 
 _LOG = logging.getLogger("feastrs")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -102,6 +103,11 @@ class FeatureStore(FeastBacked):
         """Reads the registry again now, instead of when ``cache_ttl_seconds`` have passed."""
         self._native.refresh_registry()
 
+    @property
+    def registry(self) -> Registry:
+        """The registry, for programs that pass it around."""
+        return Registry(self)
+
     @or_by_feast
     def list_projects(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
@@ -181,6 +187,20 @@ class FeatureStore(FeastBacked):
         return _with_tags(
             map(objects.feature_service, self._native.list_feature_services(allow_cache)), tags
         )
+
+    @or_by_feast
+    def list_feature_view_versions(self, name: str) -> list[dict[str, Any]]:
+        """The versions of a feature view, oldest first.
+
+        Returns:
+            For each ``version`` ("v2"), ``version_number``, ``feature_view_type``,
+            ``created_timestamp`` and ``version_id``; nothing for an unknown view, as in Feast.
+        """
+        versions = self._native.list_feature_view_versions(name)
+        return [
+            {**one, "created_timestamp": one["created_timestamp"].replace(tzinfo=None)}
+            for one in versions
+        ]
 
     def get_project(self, name: str | None = None) -> Project:
         """The project of that name; this store's own by default.
@@ -277,7 +297,8 @@ class FeatureStore(FeastBacked):
             entity_rows: a list of dicts, one for each row, or a dict of columns; join keys and
                 their values.
             full_feature_names: name columns ``view__feature`` instead of ``feature``.
-            include_feature_view_version_metadata: as in Feast; goes through Feast.
+            include_feature_view_version_metadata: also say which version of each view was
+                read: ``response.view_versions()``, and in ``response.proto``.
 
         Returns:
             Join keys first, then the features in the order asked; one row for each row of
@@ -291,10 +312,11 @@ class FeatureStore(FeastBacked):
             ConnectionError, TimeoutError: the online store did not answer.
         """
         try:
-            if include_feature_view_version_metadata:
-                raise errors.NeedsFeastError("version metadata of feature views")
-            return OnlineResponse(
-                self._native.get_online_features(features, entity_rows, bool(full_feature_names))
+            result = self._native.get_online_features(
+                features,
+                entity_rows,
+                bool(full_feature_names),
+                bool(include_feature_view_version_metadata),
             )
         except errors.NeedsFeastError as reason:
             response: OnlineResponse = self._by_feast(
@@ -306,6 +328,9 @@ class FeatureStore(FeastBacked):
                 include_feature_view_version_metadata=include_feature_view_version_metadata,
             )
             return response
+        if result.on_demand is not None:
+            result = on_demand.finish(result)
+        return OnlineResponse(result)
 
     async def get_online_features_async(
         self,
@@ -332,15 +357,12 @@ class FeatureStore(FeastBacked):
         from feastrs import event_loop
 
         try:
-            if include_feature_view_version_metadata:
-                raise errors.NeedsFeastError("version metadata of feature views")
-            return OnlineResponse(
-                await event_loop.answer(
-                    self._native.start_online_features,
-                    features,
-                    entity_rows,
-                    bool(full_feature_names),
-                )
+            result = await event_loop.answer(
+                self._native.start_online_features,
+                features,
+                entity_rows,
+                bool(full_feature_names),
+                bool(include_feature_view_version_metadata),
             )
         except errors.NeedsFeastError as reason:
             response: OnlineResponse = await self._by_feast(
@@ -352,6 +374,9 @@ class FeatureStore(FeastBacked):
                 include_feature_view_version_metadata,
             )
             return response
+        if result.on_demand is not None:
+            result = on_demand.finish(result)
+        return OnlineResponse(result)
 
     async def initialize(self) -> None:
         """Reads the registry and begins to connect to the online store, before the first read.

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from feastrs import errors
+
 if TYPE_CHECKING:
     import numpy
     import pandas
+    import torch
+    from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
 
     from feastrs._native import OnlineResult
 
@@ -30,10 +34,11 @@ class OnlineResponse:
         ['driver_id', 'conv_rate']
     """
 
-    __slots__ = ("_result",)
+    __slots__ = ("_proto", "_result")
 
     def __init__(self, result: OnlineResult) -> None:
         self._result = result
+        self._proto: Any = None
 
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
         """The columns as lists of Python values.
@@ -100,6 +105,73 @@ class OnlineResponse:
 
         return self._result.to_numpy(numpy.dtype(dtype).name, missing)
 
+    def to_tensor(
+        self, kind: str = "torch", default_value: Any = math.nan
+    ) -> dict[str, torch.Tensor | list[Any]]:
+        """The columns as PyTorch tensors.
+
+        Args:
+            kind: ``torch``, the only one there is.
+            default_value: stands where a value is null or not there.
+
+        Returns:
+            Column name to a tensor (integers, floats and booleans) or a list (everything else),
+            one value for each row of the request.
+
+        Raises:
+            ValueError: ``kind`` is another one, or a column and ``default_value`` make no tensor.
+            ImportError: PyTorch is not installed (``pip install 'feastrs[torch]'``).
+        """
+        if kind != "torch":
+            raise ValueError(f"kind is {kind!r}; the only one that is supported is 'torch'")
+        try:
+            import torch
+        except ImportError as missing:
+            raise ImportError(
+                "to_tensor needs PyTorch; install it with pip install 'feastrs[torch]'"
+            ) from missing
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        columns: dict[str, torch.Tensor | list[Any]] = {}
+        for name, values in self.to_dict().items():
+            present = next((value for value in values if value is not None), default_value)
+            filled = [default_value if value is None else value for value in values]
+            if not isinstance(present, (int, float)):
+                columns[name] = filled
+                continue
+            try:
+                columns[name] = torch.tensor(filled, device=device)
+            except Exception as error:
+                raise ValueError(f"the values of '{name}' make no tensor: {error}") from error
+        return columns
+
+    @property
+    def proto(self) -> GetOnlineFeaturesResponse:
+        """The answer as Feast's message, made when it is first asked for.
+
+        Raises:
+            feastrs.errors.NeedsFeastError: feast, whose class it is, is not installed.
+        """
+        if self._proto is None:
+            try:
+                from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
+            except ImportError as missing:
+                raise errors.NeedsFeastError(
+                    "OnlineResponse.proto is a message of Feast's; install it with "
+                    "pip install 'feastrs[feast]'"
+                ) from missing
+            self._proto = GetOnlineFeaturesResponse.FromString(self._result.to_wire())
+        message: GetOnlineFeaturesResponse = self._proto
+        return message
+
+    def view_versions(self) -> dict[str, int]:
+        """Which version of each view was read, where the request asked for that.
+
+        Returns:
+            View (or its alias) to version; empty without
+            ``include_feature_view_version_metadata=True``.
+        """
+        return self._result.view_versions()
+
     def statuses(self) -> dict[str, list[str]]:
         """What became of each value.
 
@@ -119,6 +191,9 @@ class OnlineResponse:
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._result.arrow_c_stream(requested_schema)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._result,)
 
     def __repr__(self) -> str:
         return f"OnlineResponse({len(self)} rows; {', '.join(self._result.names)})"

@@ -21,6 +21,13 @@ pub enum Status {
 }
 
 impl Status {
+    /// The status of that number; `None`: Feast has none.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Status::Present, Status::NullValue, Status::NotFound, Status::OutsideMaxAge]
+            .into_iter()
+            .find(|status| *status as u8 == number)
+    }
+
     /// Feast's name for it.
     pub fn name(self) -> &'static str {
         match self {

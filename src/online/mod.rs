@@ -4,14 +4,19 @@
 //! requests arrive or how answers are presented.
 
 pub mod answer;
+mod asked;
 pub mod assemble;
 mod columns;
 pub mod matrix;
+pub mod message;
+pub mod on_demand;
 pub mod plan;
+pub mod precomputed;
 pub mod read;
 pub mod reference;
 
 pub use answer::{FeatureVector, OnlineFeatures, Status, Statuses};
+pub use message::ViewVersion;
 pub use plan::{FeatureSet, PlanOptions, ReadPlan, RequestKey};
 pub use read::{Entities, OnlineReader};
 pub use reference::FeatureRef;

@@ -10,10 +10,14 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash;
 use crate::key::{KeyEncoder, KeyVersion};
-use crate::registry::{Catalog, FeatureView, Projection, ViewKind, ViewState};
+use crate::registry::{Catalog, FeatureView, Field};
 use crate::store::{StoredFeature, StoredGroup, StoredView};
 use crate::value::ValueType;
 
+use super::asked::{Asked, AskedView};
+use super::message::ViewVersion;
+use super::on_demand::{Computed, OnDemand, Shown};
+use super::precomputed::{Precomputed, PrecomputedFeature};
 use super::reference::FeatureRef;
 
 /// What is asked for.
@@ -86,130 +90,133 @@ pub struct ReadPlan {
     pub keys: Vec<RequestKey>,
     /// What to read.
     pub groups: Vec<PlanGroup>,
-    /// What to give, after the join keys.
+    /// What to give, after the join keys; where something is computed, its inputs too.
     pub columns: Vec<PlanColumn>,
     /// Version of the entity-key serialization.
     pub key_version: KeyVersion,
-}
-
-/// A requested view: the catalog's, seen through a projection.
-struct Asked<'a> {
-    view: &'a FeatureView,
-    join_key_map: Option<&'a Projection>,
-    name_in_request: &'a str,
+    /// The versions of the stored views, for requests that want to know them.
+    pub view_versions: Arc<[ViewVersion]>,
+    /// What has to be computed from what is read; `None`: nothing.
+    pub on_demand: Option<Arc<OnDemand>>,
+    /// The features are in one value, made beforehand; `None`: they are not.
+    pub precomputed: Option<Precomputed>,
 }
 
 impl ReadPlan {
     /// Plans the reading of `features` from `catalog`.
     pub fn new(catalog: &Catalog, features: FeatureSet<'_>, options: &PlanOptions) -> Result<Self> {
-        match features {
-            FeatureSet::References([]) => Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "no features asked for; give a list of '<feature view>:<feature>' or a feature service",
-            )),
-            FeatureSet::References(references) => {
-                let refs = references
-                    .iter()
-                    .map(|text| FeatureRef::parse(text))
-                    .collect::<Result<Vec<_>>>()?;
-                let asked = refs
-                    .iter()
-                    .map(|r| asked_by_reference(catalog, r))
-                    .collect::<Result<Vec<_>>>()?;
-                Planner::new(catalog, options).plan(&refs, &asked)
-            }
-            FeatureSet::Service(name) => {
-                let (refs, asked) = asked_by_service(catalog, name)?;
-                Planner::new(catalog, options).plan(&refs, &asked)
-            }
+        let asked = Asked::new(catalog, features, options)?;
+        check_collisions(&asked.refs, options.full_feature_names)?;
+        let planner = Planner::new(catalog, options);
+        match asked.precomputed {
+            Some(service) => planner.plan_precomputed(&asked, service),
+            None => planner.plan(&asked),
+        }
+    }
+
+    /// Names of the columns that a read gives after the join keys, inputs of what is computed
+    /// among them.
+    pub fn column_names(&self) -> impl Iterator<Item = &str> {
+        let (made, read): (&[PrecomputedFeature], &[PlanColumn]) = match &self.precomputed {
+            Some(precomputed) => (&precomputed.features, &[]),
+            None => (&[], &self.columns),
+        };
+        made.iter().map(|one| &*one.name).chain(read.iter().map(|one| &*one.name))
+    }
+
+    /// Names of the features, in the order asked.
+    pub fn feature_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match &self.on_demand {
+            None => Box::new(self.column_names()),
+            Some(on_demand) => Box::new(on_demand.shown.iter().filter_map(|shown| match *shown {
+                Shown::Stored(column) => Some(&*self.columns.get(column)?.name),
+                Shown::Computed { view, feature } => {
+                    Some(on_demand.views.get(view)?.features.get(feature)?.column_name.as_str())
+                }
+            })),
         }
     }
 }
 
-fn asked_by_reference<'a>(catalog: &'a Catalog, reference: &'a FeatureRef) -> Result<Asked<'a>> {
-    if let Some(version) = reference.version {
-        return Err(Error::new(
-            ErrorKind::NeedsFeast,
-            format!("'{}@v{version}' asks for a version of a view", reference.view),
-        ));
-    }
-    let view = catalog.view(&reference.view)?;
-    Ok(Asked { view, join_key_map: None, name_in_request: &reference.view })
-}
-
-fn asked_by_service<'a>(
-    catalog: &'a Catalog,
-    name: &str,
-) -> Result<(Vec<FeatureRef>, Vec<Asked<'a>>)> {
-    let service = catalog.service(name)?;
-    if service.precompute_online {
-        return Err(Error::new(
-            ErrorKind::NeedsFeast,
-            format!("feature service '{name}' has precomputed vectors"),
-        ));
-    }
-    let mut refs = Vec::new();
-    let mut asked = Vec::new();
-    for projection in &service.projections {
-        if projection.version_tag.is_some() {
-            return Err(Error::new(
-                ErrorKind::NeedsFeast,
-                format!("feature service '{name}' pins a version of '{}'", projection.view),
-            ));
-        }
-        let view = catalog.view(&projection.view)?;
-        let name_in_request =
-            if projection.alias.is_empty() { &projection.view } else { &projection.alias };
-        for field in &projection.features {
-            refs.push(FeatureRef {
-                view: name_in_request.clone(),
-                version: None,
-                feature: field.name.clone(),
-            });
-            asked.push(Asked { view, join_key_map: Some(projection), name_in_request });
-        }
-    }
-    Ok((refs, asked))
-}
-
-struct Planner<'a> {
-    catalog: &'a Catalog,
-    options: &'a PlanOptions,
-    keys: Vec<RequestKey>,
-    groups: Vec<PlanGroup>,
+/// A plan in the making; what is computed or made beforehand is planned by `on_demand` and
+/// `precomputed`.
+pub(super) struct Planner<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) options: &'a PlanOptions,
+    pub(super) keys: Vec<RequestKey>,
+    pub(super) groups: Vec<PlanGroup>,
+    pub(super) columns: Vec<PlanColumn>,
     // Name in the request -> (group, view).
-    placed: HashMap<&'a str, (usize, usize)>,
+    pub(super) placed: HashMap<String, (usize, usize)>,
+    pub(super) view_versions: Vec<ViewVersion>,
 }
 
 impl<'a> Planner<'a> {
     fn new(catalog: &'a Catalog, options: &'a PlanOptions) -> Self {
-        Planner { catalog, options, keys: Vec::new(), groups: Vec::new(), placed: HashMap::new() }
-    }
-
-    fn plan(mut self, refs: &[FeatureRef], asked: &'a [Asked<'a>]) -> Result<ReadPlan> {
-        check_collisions(refs, self.options.full_feature_names)?;
-        let mut columns = Vec::with_capacity(refs.len());
-        for (reference, asked) in refs.iter().zip(asked) {
-            let (group, view) = self.place(asked)?;
-            let feature = self.add_feature(group, view, asked.view, &reference.feature)?;
-            let name = reference.column_name(self.options.full_feature_names).into();
-            columns.push(PlanColumn { name, group, view, feature });
+        Planner {
+            catalog,
+            options,
+            keys: Vec::new(),
+            groups: Vec::new(),
+            columns: Vec::new(),
+            placed: HashMap::new(),
+            view_versions: Vec::new(),
         }
-        self.add_other_entities();
-        let key_version = self.options.key_version;
-        Ok(ReadPlan { keys: self.keys, groups: self.groups, columns, key_version })
     }
 
-    fn place(&mut self, asked: &'a Asked<'a>) -> Result<(usize, usize)> {
-        if let Some(&place) = self.placed.get(asked.name_in_request) {
+    fn plan(mut self, asked: &Asked<'_>) -> Result<ReadPlan> {
+        let mut shown = Vec::with_capacity(asked.refs.len());
+        let mut computed = Computed::default();
+        for (reference, view) in asked.iter() {
+            let name = reference.column_name(self.options.full_feature_names);
+            if view.is_computed() {
+                shown.push(computed.add(view, &reference.feature, name)?);
+            } else {
+                shown.push(Shown::Stored(self.columns.len()));
+                self.add_column(name, view, &reference.feature)?;
+            }
+        }
+        let on_demand = match computed.is_empty() {
+            true => None,
+            false => Some(Arc::new(self.plan_on_demand(computed, shown)?)),
+        };
+        Ok(ReadPlan { on_demand, ..self.finish() })
+    }
+
+    pub(super) fn finish(mut self) -> ReadPlan {
+        self.add_other_entities();
+        ReadPlan {
+            keys: self.keys,
+            groups: self.groups,
+            columns: self.columns,
+            key_version: self.options.key_version,
+            view_versions: self.view_versions.into(),
+            on_demand: None,
+            precomputed: None,
+        }
+    }
+
+    pub(super) fn add_column(
+        &mut self,
+        name: String,
+        view: &AskedView<'_>,
+        feature: &str,
+    ) -> Result<()> {
+        let (group, place) = self.place(view)?;
+        let feature = self.add_feature(group, place, &view.view, feature)?;
+        self.columns.push(PlanColumn { name: name.into(), group, view: place, feature });
+        Ok(())
+    }
+
+    pub(super) fn place(&mut self, asked: &AskedView<'_>) -> Result<(usize, usize)> {
+        if let Some(&place) = self.placed.get(&asked.name) {
             return Ok(place);
         }
-        check_servable(asked.view, self.options)?;
         let join_keys = self.join_keys(asked)?;
         let group = match self.groups.iter().position(|group| group.join_keys == join_keys) {
             Some(group) => group,
             None => {
-                let expected_fields = self.expected_fields(asked.view);
+                let expected_fields = self.expected_fields(&asked.view);
                 self.groups.push(PlanGroup {
                     join_keys,
                     stored: StoredGroup { views: Vec::new(), expected_fields },
@@ -219,18 +226,29 @@ impl<'a> Planner<'a> {
                 self.groups.len() - 1
             }
         };
-        let stored = stored_view(asked.view, self.options.versioned_views);
+        let stored = stored_view(&asked.view, self.options.versioned_views);
         let target = &mut self.groups[group];
         target.stored.views.push(stored);
         target.value_types.push(Vec::new());
         target.ttls.push(asked.view.ttl.filter(|&ttl| ttl > 0));
         let place = (group, target.stored.views.len() - 1);
-        self.placed.insert(asked.name_in_request, place);
+        self.placed.insert(asked.name.clone(), place);
+        self.note_version(asked);
         Ok(place)
     }
 
+    // Two versions of a view are one line there, the first: so it is in Feast.
+    fn note_version(&mut self, asked: &AskedView<'_>) {
+        if self.view_versions.iter().all(|known| known.view != asked.name_without_version) {
+            self.view_versions.push(ViewVersion {
+                view: asked.name_without_version.clone(),
+                version: asked.view.current_version_number,
+            });
+        }
+    }
+
     // The view's join keys, each with the index of the request's column that brings it.
-    fn join_keys(&mut self, asked: &Asked<'_>) -> Result<Vec<(String, usize)>> {
+    pub(super) fn join_keys(&mut self, asked: &AskedView<'_>) -> Result<Vec<(String, usize)>> {
         if asked.view.is_entityless() {
             return Ok(Vec::new());
         }
@@ -239,7 +257,7 @@ impl<'a> Planner<'a> {
             let entity = self.catalog.entity(entity_name)?;
             let name = asked
                 .join_key_map
-                .and_then(|projection| projection.join_key_map.get(&entity.join_key))
+                .and_then(|names| names.get(&entity.join_key))
                 .unwrap_or(&entity.join_key);
             let column = asked.view.entity_columns.iter().find(|c| c.name == entity.join_key);
             let value_type = column.map(|column| column.value_type).or(entity.value_type);
@@ -295,17 +313,7 @@ impl<'a> Planner<'a> {
         if let Some(index) = stored.features.iter().position(|known| known.name == feature) {
             return Ok(index);
         }
-        let Some(field) = definition.features.iter().find(|field| field.name == feature) else {
-            let known: Vec<&str> = definition.features.iter().map(|f| f.name.as_str()).collect();
-            return Err(Error::new(
-                ErrorKind::FeatureNotFound,
-                format!(
-                    "feature '{feature}' is not in view '{}', which has: {}",
-                    definition.name,
-                    known.join(", ")
-                ),
-            ));
-        };
+        let field = field(definition, feature)?;
         stored.features.push(StoredFeature {
             name: field.name.clone(),
             field: hash::field_name(&stored.name, &field.name),
@@ -314,7 +322,7 @@ impl<'a> Planner<'a> {
         Ok(stored.features.len() - 1)
     }
 
-    fn expected_fields(&self, view: &FeatureView) -> usize {
+    pub(super) fn expected_fields(&self, view: &FeatureView) -> usize {
         let join_keys = sorted_join_keys(view);
         self.catalog
             .views
@@ -338,40 +346,19 @@ fn stored_view(view: &FeatureView, versioned_views: bool) -> StoredView {
     StoredView { name, features: Vec::new(), timestamp_field }
 }
 
-// Matches the gates of `feast/utils.py::_get_feature_views_to_use`.
-fn check_servable(view: &FeatureView, options: &PlanOptions) -> Result<()> {
-    if !view.enabled {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
+/// The feature of that name.
+pub(super) fn field<'v>(view: &'v FeatureView, feature: &str) -> Result<&'v Field> {
+    view.features.iter().find(|field| field.name == feature).ok_or_else(|| {
+        let known: Vec<&str> = view.features.iter().map(|f| f.name.as_str()).collect();
+        Error::new(
+            ErrorKind::FeatureNotFound,
             format!(
-                "feature view '{0}' is disabled; enable it with `feast feature-views enable {0}`",
-                view.name
-            ),
-        ));
-    }
-    let is_ready = match view.state {
-        ViewState::Unspecified | ViewState::AvailableOnline => true,
-        ViewState::Materializing => options.serve_while_materializing,
-        ViewState::Created | ViewState::Generated => false,
-    };
-    if !is_ready {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "feature view '{}' is in state {}; only views that are AVAILABLE_ONLINE serve: \
-                 materialize it first",
+                "feature '{feature}' is not in view '{}', which has: {}",
                 view.name,
-                view.state.name()
+                known.join(", ")
             ),
-        ));
-    }
-    if view.kind == ViewKind::OnDemand {
-        return Err(Error::new(
-            ErrorKind::NeedsFeast,
-            format!("'{}' is an on-demand feature view", view.name),
-        ));
-    }
-    Ok(())
+        )
+    })
 }
 
 fn check_collisions(refs: &[FeatureRef], full_feature_names: bool) -> Result<()> {

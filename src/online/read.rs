@@ -8,7 +8,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use arrow_array::{ArrayRef, StringArray, UInt32Array};
 
-use crate::call::Call;
+use crate::call::{Call, now_micros};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyEncoder;
 use crate::registry::FeatureView;
@@ -70,7 +70,7 @@ impl OnlineReader {
         let mut assembler = lookup.assembler(rules);
         self.stored.read(&lookup.keys, &mut assembler, call)?;
         let found = assembler.finish()?;
-        lookup.answer(found)
+        lookup.answer(found, rules)
     }
 
     /// The same, awaited on the runtime; everything is over by `deadline`, if there is one.
@@ -85,7 +85,7 @@ impl OnlineReader {
         let mut assembler = lookup.assembler(rules);
         self.stored.read_async(&lookup.keys, &mut assembler, deadline).await?;
         let found = assembler.finish()?;
-        lookup.answer(found)
+        lookup.answer(found, rules)
     }
 }
 
@@ -105,6 +105,10 @@ impl<'a> Lookup<'a> {
         encoders: &[Option<KeyEncoder>],
         entities: &'a Entities,
     ) -> Result<Self> {
+        if let Some(on_demand) = &plan.on_demand {
+            let given = entities.columns.iter().map(|(key, _)| plan.keys[*key].name.as_str());
+            on_demand.check_request_data(&given.collect::<Vec<_>>())?;
+        }
         let (mut keys, mut rows) = (Vec::new(), Vec::new());
         for (group, prepared) in plan.groups.iter().zip(encoders) {
             let unique = unique_keys(plan, group, prepared.as_ref(), entities)?;
@@ -121,7 +125,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// The answer, from what was found.
-    fn answer(self, found: Found) -> Result<OnlineFeatures> {
+    fn answer(self, found: Found, rules: &StatusRules) -> Result<OnlineFeatures> {
         let Lookup { plan, entities, rows, .. } = self;
         let no_time = Arc::new(vec![0; entities.rows]);
         let mut vectors = Vec::with_capacity(entities.columns.len() + plan.columns.len());
@@ -130,7 +134,12 @@ impl<'a> Lookup<'a> {
             vectors.push(FeatureVector::of_request(name, column.clone(), no_time.clone()));
         }
         vectors.extend(found.into_vectors(plan, &rows)?);
-        Ok(OnlineFeatures { vectors, join_keys: entities.columns.len(), rows: entities.rows })
+        let join_keys = entities.columns.len();
+        let answer = OnlineFeatures { vectors, join_keys, rows: entities.rows };
+        match &plan.precomputed {
+            None => Ok(answer),
+            Some(precomputed) => precomputed.unpack(answer, rules, now_micros()),
+        }
     }
 }
 

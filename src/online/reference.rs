@@ -37,12 +37,23 @@ impl FeatureRef {
         Ok(FeatureRef { view: name.to_owned(), version, feature: feature.to_owned() })
     }
 
+    /// The view's name with the version, if one is asked for: `view@v2`.
+    pub fn view_name(&self) -> String {
+        Self::versioned(&self.view, self.version)
+    }
+
+    pub(super) fn versioned(view: &str, version: Option<u32>) -> String {
+        match version {
+            None => view.to_owned(),
+            Some(version) => format!("{view}@v{version}"),
+        }
+    }
+
     /// The name of the response column: the feature's, or `view__feature`.
     pub fn column_name(&self, full_feature_names: bool) -> String {
-        match (full_feature_names, self.version) {
-            (false, _) => self.feature.clone(),
-            (true, None) => format!("{}__{}", self.view, self.feature),
-            (true, Some(version)) => format!("{}@v{version}__{}", self.view, self.feature),
+        match full_feature_names {
+            false => self.feature.clone(),
+            true => format!("{}__{}", self.view_name(), self.feature),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::online::assemble::StatusRules;
 use crate::online::{Entities, OnlineFeatures};
 use crate::runtime;
 
-use super::online::OnlineResult;
+use super::answer::OnlineResult;
 use super::plans::Prepared;
 
 /// The reads in flight of one event loop. All methods but `abort` and `wake` are called on the
@@ -42,6 +42,9 @@ pub struct LoopReads {
 struct InFlight {
     future: Py<PyAny>,
     names: Vec<Py<PyString>>,
+    prepared: Arc<Prepared>,
+    rules: StatusRules,
+    wants_versions: bool,
     task: AbortHandle,
 }
 
@@ -99,17 +102,20 @@ impl LoopReads {
         prepared: Arc<Prepared>,
         entities: Entities,
         rules: StatusRules,
+        wants_versions: bool,
         future: Py<PyAny>,
     ) -> Result<u64> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let names = prepared.names(py, &entities);
         let report = Report { finished: self.finished.clone(), number, outcome: None };
+        let asked = prepared.clone();
         let task = runtime::handle()?.spawn(async move {
-            let outcome = prepared.reader.read_async(&entities, &rules, None).await;
+            let outcome = asked.reader.read_async(&entities, &rules, None).await;
             report.outcome_is(outcome);
         });
         // Before the loop looks for it: that happens on this thread, too.
-        let in_flight = InFlight { future, names, task: task.abort_handle() };
+        let task = task.abort_handle();
+        let in_flight = InFlight { future, names, prepared, rules, wants_versions, task };
         lock(&self.in_flight).insert(number, in_flight);
         Ok(number)
     }
@@ -161,8 +167,9 @@ impl LoopReads {
         let outcomes = std::mem::take(&mut *lock(&self.finished.outcomes));
         for (number, outcome) in outcomes {
             let in_flight = lock(&self.in_flight).remove(&number);
-            let Some(InFlight { future, names, .. }) = in_flight else { continue };
-            if let Err(error) = settle(future.bind(py), names, outcome) {
+            let Some(in_flight) = in_flight else { continue };
+            let future = in_flight.future.clone_ref(py);
+            if let Err(error) = settle(py, in_flight, outcome) {
                 error.write_unraisable(py, Some(future.bind(py)));
             }
         }
@@ -201,23 +208,20 @@ impl LoopReads {
     }
 }
 
-/// Gives `future` the outcome, unless it was cancelled meanwhile.
-fn settle(
-    future: &Bound<'_, PyAny>,
-    names: Vec<Py<PyString>>,
-    outcome: Result<OnlineFeatures>,
-) -> PyResult<()> {
-    let py = future.py();
-    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+/// Gives the future the outcome, unless it was cancelled meanwhile.
+fn settle(py: Python<'_>, in_flight: InFlight, outcome: Result<OnlineFeatures>) -> PyResult<()> {
+    let InFlight { future, names, prepared, rules, wants_versions, .. } = in_flight;
+    if future.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
         return Ok(());
     }
     match outcome {
         Ok(answer) => {
             let result = OnlineResult::new(answer, names);
-            future.call_method1(intern!(py, "set_result"), (result,))?;
+            let result = result.of(prepared.reader.plan(), &rules, wants_versions);
+            future.call_method1(py, intern!(py, "set_result"), (result,))?;
         }
         Err(error) => {
-            future.call_method1(intern!(py, "set_exception"), (PyErr::from(error),))?;
+            future.call_method1(py, intern!(py, "set_exception"), (PyErr::from(error),))?;
         }
     }
     Ok(())

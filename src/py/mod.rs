@@ -3,6 +3,7 @@
 //!
 //! The only folder that knows Python. Files carry the names of the core modules they open.
 
+mod answer;
 mod config;
 mod entities;
 mod error;
@@ -32,7 +33,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<store::Store>()?;
     module.add_class::<event_loop::LoopReads>()?;
     module.add_class::<online::OnlineReader>()?;
-    module.add_class::<online::OnlineResult>()?;
+    module.add_class::<answer::OnlineResult>()?;
     module.add_class::<materialize::ViewReport>()?;
     Ok(())
 }

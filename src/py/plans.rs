@@ -8,7 +8,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
-use crate::online::{Entities, FeatureSet, OnlineReader, ReadPlan};
+use crate::online::{Entities, FeatureSet, OnlineReader};
 use crate::process_local::ProcessLocal;
 use crate::registry::Catalog;
 
@@ -28,9 +28,9 @@ pub struct Prepared {
 impl Prepared {
     pub fn new(py: Python<'_>, reader: OnlineReader, catalog: Arc<Catalog>) -> Self {
         let text = |name: &str| PyString::intern(py, name).unbind();
-        let ReadPlan { keys, columns, .. } = reader.plan();
-        let key_names = keys.iter().map(|key| text(&key.name)).collect();
-        let column_names = columns.iter().map(|column| text(&column.name)).collect();
+        let plan = reader.plan();
+        let key_names = plan.keys.iter().map(|key| text(&key.name)).collect();
+        let column_names = plan.column_names().map(text).collect();
         Prepared { reader, key_names, column_names, catalog }
     }
 

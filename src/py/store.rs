@@ -19,9 +19,10 @@ use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
 use crate::store::{self, OnlineStore};
 
+use super::answer::OnlineResult;
 use super::event_loop::LoopReads;
 use super::materialize::{self, ViewReport};
-use super::online::{self, OnlineReader, OnlineResult};
+use super::online::{self, OnlineReader};
 use super::plans::{Plans, Prepared, Request};
 use super::registry;
 
@@ -275,6 +276,15 @@ impl Store {
         registry::feature_view(py, view)
     }
 
+    /// The versions of a feature view, oldest first.
+    fn list_feature_view_versions<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Dicts<'py>> {
+        let catalog = self.catalog(py, true)?;
+        let mut versions: Vec<_> =
+            catalog.versions.iter().filter(|version| version.view == name).collect();
+        versions.sort_by_key(|version| version.number);
+        versions.into_iter().map(|version| registry::view_version(py, version)).collect()
+    }
+
     /// The feature service of that name.
     fn get_feature_service<'py>(
         &self,
@@ -286,30 +296,38 @@ impl Store {
     }
 
     /// Reads features online.
-    #[pyo3(signature = (features, entity_rows, full_feature_names = false))]
+    #[pyo3(signature = (
+        features, entity_rows, full_feature_names = false,
+        include_feature_view_version_metadata = false,
+    ))]
     fn get_online_features(
         &self,
         py: Python<'_>,
         features: &Bound<'_, PyAny>,
         entity_rows: &Bound<'_, PyAny>,
         full_feature_names: bool,
+        include_feature_view_version_metadata: bool,
     ) -> PyResult<OnlineResult> {
         let prepared = self.prepared(py, features, full_feature_names)?;
-        online::read(py, &prepared, entity_rows, &self.status_rules())
+        let wants_versions = include_feature_view_version_metadata;
+        online::read(py, &prepared, entity_rows, &self.status_rules(), wants_versions)
     }
 
     /// Starts reading features online; see `feastrs.event_loop`.
+    #[expect(clippy::too_many_arguments, reason = "those of Feast's method, and the loop's")]
     fn start_online_features(
         &self,
         py: Python<'_>,
         features: &Bound<'_, PyAny>,
         entity_rows: &Bound<'_, PyAny>,
         full_feature_names: bool,
+        include_feature_view_version_metadata: bool,
         reads: &Bound<'_, LoopReads>,
         future: Bound<'_, PyAny>,
     ) -> PyResult<u64> {
         let prepared = self.prepared(py, features, full_feature_names)?;
-        online::start(prepared, entity_rows, self.status_rules(), reads.get(), future)
+        let (rules, wants_versions) = (self.status_rules(), include_feature_view_version_metadata);
+        online::start(prepared, entity_rows, rules, wants_versions, reads.get(), future)
     }
 
     /// Reads the registry and begins to connect to the online store, unless that is done.

@@ -11,7 +11,7 @@ use feastrs::online::matrix::to_matrix;
 use feastrs::online::read::Entities;
 use feastrs::online::{FeatureSet, OnlineReader, PlanOptions, ReadPlan, Status};
 use feastrs::registry::catalog::{Catalog, Entity, FeatureService, FeatureView, Field, Projection};
-use feastrs::registry::{ViewKind, ViewState};
+use feastrs::registry::{OnDemandSource, ViewKind, ViewState};
 use feastrs::store::{
     OnlineStore, RowSink, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport,
 };
@@ -26,6 +26,7 @@ fn field(name: &str, value_type: ValueType) -> Field {
         dtype: value_type.dtype().to_owned(),
         description: String::new(),
         tags: BTreeMap::new(),
+        vector: None,
     }
 }
 
@@ -47,6 +48,7 @@ fn view(name: &str, entity: &str, features: &[&str]) -> FeatureView {
         on_demand_sources: BTreeMap::new(),
         write_to_online_store: false,
         singleton: false,
+        definition: Arc::default(),
         mode: String::new(),
         beyond_native: Vec::new(),
         materialization_intervals: Vec::new(),
@@ -99,6 +101,7 @@ fn service() -> FeatureService {
             },
         ],
         precompute_online: false,
+        logging_config: None,
         description: String::new(),
         tags: BTreeMap::new(),
         owner: String::new(),
@@ -161,7 +164,84 @@ fn what_is_not_there_is_named() {
 
     assert_eq!(plan_of(&["nope:a"], false).unwrap_err().kind(), ErrorKind::FeatureViewNotFound);
     assert_eq!(plan_of(&[], false).unwrap_err().kind(), ErrorKind::InvalidArgument);
-    assert_eq!(plan_of(&["stats@v2:a"], false).unwrap_err().kind(), ErrorKind::NeedsFeast);
+    let no_versions = plan_of(&["stats@v2:a"], false).unwrap_err();
+    assert_eq!(no_versions.kind(), ErrorKind::InvalidArgument);
+    assert!(no_versions.to_string().contains("enable_online_feature_view_versioning"));
+}
+
+fn on_demand(name: &str, source: &str, inputs: &[&str]) -> FeatureView {
+    let projection = Projection {
+        view: source.to_owned(),
+        features: inputs.iter().map(|name| field(name, ValueType::Int64)).collect(),
+        ..Projection::default()
+    };
+    FeatureView {
+        kind: ViewKind::OnDemand,
+        mode: "python".to_owned(),
+        on_demand_sources: BTreeMap::from([(source.to_owned(), OnDemandSource::View(projection))]),
+        ..view(name, "driver", &["y", "z"])
+    }
+}
+
+fn plan_on_demand(references: &[&str], views: Vec<FeatureView>) -> Result<ReadPlan> {
+    let references: Vec<String> = references.iter().map(|&text| text.to_owned()).collect();
+    let mut catalog = catalog();
+    catalog.views.extend(views);
+    ReadPlan::new(&catalog, FeatureSet::References(&references), &PlanOptions::default())
+}
+
+#[test]
+fn an_on_demand_view_reads_what_it_needs_once_and_shows_what_was_asked() {
+    let views = vec![on_demand("made", "stats", &["a", "b"])];
+
+    let plan = plan_on_demand(&["made:z", "rides:d", "stats:b", "made:y"], views).unwrap();
+
+    assert_eq!(column_names(&plan), ["d", "b", "stats__a"]);
+    assert_eq!(plan.feature_names().collect::<Vec<_>>(), ["z", "d", "b", "y"]);
+    assert_eq!(plan.groups.len(), 2);
+    let on_demand = plan.on_demand.as_ref().unwrap();
+    let inputs: Vec<(&str, usize)> =
+        on_demand.views[0].inputs.iter().map(|one| (one.name.as_str(), one.column)).collect();
+    assert_eq!(inputs, [("b", 1), ("a", 2)]);
+}
+
+#[test]
+fn inputs_of_one_name_are_told_apart_by_their_views() {
+    let mut made = on_demand("made", "stats", &["b"]);
+    made.on_demand_sources.extend(on_demand("other", "profile", &["b"]).on_demand_sources);
+
+    let plan = plan_on_demand(&["made:y", "rides:d"], vec![made]).unwrap();
+
+    let on_demand = plan.on_demand.as_ref().unwrap();
+    let inputs: Vec<&str> = on_demand.views[0].inputs.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(inputs, ["profile__b", "stats__b"]);
+}
+
+#[test]
+fn what_only_feast_computes_is_left_to_it() {
+    let made = || on_demand("made", "stats", &["b"]);
+    let aggregated = FeatureView { beyond_native: vec![FeatureView::HAS_AGGREGATIONS], ..made() };
+    let substrait = FeatureView { mode: "substrait".to_owned(), ..made() };
+    let mut chained = on_demand("chained", "made", &["y"]);
+    chained.name = "chained".to_owned();
+    for (ask, views) in [
+        ("made:y", vec![aggregated]),
+        ("made:y", vec![substrait]),
+        ("chained:y", vec![made(), chained]),
+    ] {
+        let error = plan_on_demand(&[ask], views).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NeedsFeast, "{error}");
+    }
+}
+
+#[test]
+fn a_stored_on_demand_view_is_read_like_any_other() {
+    let kept = FeatureView { write_to_online_store: true, ..on_demand("kept", "stats", &["b"]) };
+
+    let plan = plan_on_demand(&["kept:y"], vec![kept]).unwrap();
+
+    assert!(plan.on_demand.is_none());
+    assert_eq!(plan.groups[0].stored.views[0].name, "kept");
 }
 
 #[test]

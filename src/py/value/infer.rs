@@ -8,15 +8,18 @@ use super::keys::shown;
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::ValueType;
 
-/// The type of the first value that is not null.
+/// The type of the first value that is not null, and not an empty collection if another is not.
 pub(super) fn infer_type(values: &Bound<'_, PyList>, name: &str) -> Result<ValueType> {
-    let Some(sample) = values.iter().find(|value| !value.is_none()) else {
+    let samples = || values.iter().filter(|value| !value.is_none());
+    let Some(first) = samples().next() else {
         let message = format!("join key '{name}' has only nulls, so its type can't be inferred");
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     };
-    type_of(&sample).ok_or_else(|| {
-        let message =
-            format!("join key '{name}': no value type can be inferred for {}", shown(&sample));
+    samples().find_map(|sample| type_of(&sample)).ok_or_else(|| {
+        let message = format!(
+            "'{name}' of the entity rows: no value type can be inferred for {}",
+            shown(&first)
+        );
         Error::new(ErrorKind::InvalidArgument, message)
     })
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, TimestampSecondArray, UInt32Array,
+    ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray, TimestampSecondArray,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -60,25 +60,22 @@ pub fn list_to_column(
     Ok(Column { value_type, layout: Layout::Typed, values })
 }
 
-/// The values of `name`, which no view needs: they only come back in the answer, and may be
-/// null there.
+/// The values of `name`, which are part of no key: request data, or what only comes back in the
+/// answer. Of the type that Feast infers; they may be null.
 pub fn list_to_shown(values: &Bound<'_, PyAny>, name: &str) -> Result<Column> {
     let list = as_list(values).map_err(|why| not_a_list(name, &why))?;
-    let present = PyList::empty(list.py());
-    let mut indices = Vec::with_capacity(list.len());
-    for value in list.iter().map(|value| (!value.is_none()).then_some(value)) {
-        let place = u32::try_from(present.len()).map_err(|_| too_many_rows(name))?;
-        indices.push(value.is_some().then_some(place));
-        if let Some(value) = value {
-            present.append(value).map_err(|why| not_a_list(name, &why))?;
-        }
-    }
-    if present.is_empty() {
+    if list.iter().all(|value| value.is_none()) {
         let values = Arc::new(StringArray::new_null(list.len()));
         return Ok(Column { value_type: ValueType::String, layout: Layout::Typed, values });
     }
-    let column = list_to_column(present.as_any(), None, name)?;
-    if column.len() == list.len() { Ok(column) } else { column.take(&UInt32Array::from(indices)) }
+    let value_type = infer_type(&list, name)?;
+    let mut decoder = ColumnDecoder::new(value_type, list.len());
+    for value in list.iter() {
+        let bytes = python_to_wire(&value, value_type)
+            .map_err(|error| error.context(format!("column '{name}' of the entity rows")))?;
+        decoder.push(&bytes)?;
+    }
+    decoder.finish()
 }
 
 fn from_arrow(
@@ -230,11 +227,6 @@ fn refused(name: &str, row: usize, value: &str, value_type: ValueType, why: &str
         value_type.name()
     );
     Error::new(ErrorKind::InvalidArgument, message)
-}
-
-#[cold]
-fn too_many_rows(name: &str) -> Error {
-    Error::new(ErrorKind::InvalidArgument, format!("column '{name}' has more than 4 billion rows"))
 }
 
 #[cold]

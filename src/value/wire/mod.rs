@@ -11,10 +11,10 @@ mod decode;
 pub(super) mod encode;
 mod parse;
 mod plain;
-mod reader;
+pub(crate) mod reader;
 mod sink;
 mod value;
-pub(super) mod writer;
+pub(crate) mod writer;
 
 pub use decode::{ColumnDecoder, Decoded};
 pub use plain::PlainDecoder;

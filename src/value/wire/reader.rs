@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What stands behind a tag.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Payload<'a> {
+pub(crate) enum Payload<'a> {
     Varint(u64),
     Fixed64([u8; 8]),
     Fixed32([u8; 4]),
@@ -13,23 +13,23 @@ pub(super) enum Payload<'a> {
 
 /// The fields of one message, in the order in which they stand.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Reader { rest: bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// The next field, or `None` at the end of the message. Groups, which proto3 does not
     /// have, are refused.
     #[inline]
-    pub(super) fn field(&mut self) -> Result<Option<(u32, Payload<'a>)>> {
+    pub(crate) fn field(&mut self) -> Result<Option<(u32, Payload<'a>)>> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64> {
+    pub(crate) fn varint(&mut self) -> Result<u64> {
         if let Some((&byte, rest)) = self.rest.split_first()
             && byte < 0x80
         {
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(super) fn chunk<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(crate) fn chunk<const N: usize>(&mut self) -> Result<[u8; N]> {
         let (head, tail) =
             self.rest.split_first_chunk::<N>().ok_or_else(|| malformed("a number"))?;
         self.rest = tail;
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(super) fn sized(&mut self) -> Result<&'a [u8]> {
+    pub(crate) fn sized(&mut self) -> Result<&'a [u8]> {
         let length = self.varint()?;
         let (head, tail) = usize::try_from(length)
             .ok()
@@ -93,14 +93,14 @@ impl<'a> Reader<'a> {
 
 /// The error for bytes that are no `feast.types.Value`.
 #[cold]
-pub(super) fn malformed(what: &str) -> Error {
+pub(crate) fn malformed(what: &str) -> Error {
     Error::new(
         ErrorKind::StoreInvalid,
         format!("not a serialized feast.types.Value: {what} is malformed or cut off"),
     )
 }
 
-pub(super) fn text(bytes: &[u8]) -> Result<&str> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| malformed("a text (not UTF-8)"))
 }
 

@@ -82,7 +82,8 @@ class Repo:
 
 
 def _make_tables(store: feast.FeatureStore) -> None:
-    views = store.list_feature_views()
+    on_demand = store.list_on_demand_feature_views()
+    views = store.list_feature_views() + [view for view in on_demand if view.write_to_online_store]
     store._get_provider().update_infra(  # type: ignore[attr-defined]
         store.project, [], views, [], store.list_entities(), partial=False
     )

@@ -195,7 +195,7 @@ class TestFeastsPart:
                 store.get_online_features(features=["driver_stats@v1:trips"], entity_rows=ROWS)
             return caught.type
 
-        assert refused(repo.ours()) is refused(repo.stock())
+        assert issubclass(refused(repo.ours()), refused(repo.stock()))
 
     def test_feasts_whole_interface_is_there(self, repo: Repo) -> None:
         # A project set for one context is Feast's own affair; the provider of embeddings is the
@@ -233,9 +233,8 @@ def test_the_login_of_a_registry_is_not_printed(demo: Applied, tmp_path: Path) -
 WITHOUT_FEAST: dict[str, Callable[[Repo], None]] = {
     "store.apply([])": lambda repo: None,
     "store.push('driver_push', None)": lambda repo: None,
-    "store.registry": lambda repo: None,
+    "store.registry.list_permissions('demo')": lambda repo: None,
     "store.get_historical_features(None, [])": lambda repo: None,
-    "store.get_online_features(['doubled:age_doubled'], [{'driver_id': 1}])": lambda repo: None,
     "store.list_entities()": lambda repo: _with_sql_registry(repo),
     "store.list_batch_feature_views()": lambda repo: _with_sql_registry(repo),
     "store.get_project()": lambda repo: _with_sql_registry(repo),

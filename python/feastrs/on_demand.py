@@ -1,0 +1,131 @@
+"""On-demand feature views: the user's own function, run on what a read has found.
+
+The core says which stored features and request data a function needs, and reads them together
+with whatever else was asked. Here Feast's own object runs the function, and Feast's own
+conversion types what comes back. It imports feast, and only when a request needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from feastrs import errors
+
+if TYPE_CHECKING:
+    from feastrs._native import OnlineResult
+
+# Feast's objects, by their definitions: reading a function back is slow. Past this many, old
+# ones are forgotten.
+_MAX_VIEWS = 256
+_views: dict[bytes, Any] = {}
+
+
+def finish(result: OnlineResult) -> OnlineResult:
+    """The whole answer to a read: with what its on-demand views compute, without the inputs.
+
+    Args:
+        result: what the core read; one without on-demand views comes back as it is.
+
+    Raises:
+        feastrs.errors.NeedsFeastError: feast is not installed.
+        feastrs.errors.TypeMismatchError: a function gave another number of rows.
+        Exception: whatever a function raises.
+
+    Example:
+        >>> from feastrs import on_demand
+        >>> result = store.get_online_features(
+        ...     ["driver_stats:conv_rate"], [{"driver_id": 1001}]
+        ... )._result
+        >>> on_demand.finish(result) is result
+        True
+    """
+    wanted = result.on_demand
+    if wanted is None:
+        return result
+    computed = []
+    for position, (name, definition, features) in enumerate(wanted):
+        view = _view(name, definition)
+        outputs = _run(view, result.on_demand_inputs(position), len(result))
+        computed.append([_serialized(view, outputs, feature, len(result)) for feature in features])
+    return result.with_computed(computed)
+
+
+def _view(name: str, definition: bytes) -> Any:
+    """Feast's object of an on-demand view."""
+    view = _views.get(definition)
+    if view is None:
+        try:
+            from feast.on_demand_feature_view import OnDemandFeatureView
+            from feast.protos.feast.core.OnDemandFeatureView_pb2 import (
+                OnDemandFeatureView as Message,
+            )
+        except ImportError as missing:
+            raise errors.NeedsFeastError(
+                f"'{name}' is an on-demand feature view: only Feast itself can run its function; "
+                "install it with pip install 'feastrs[feast]'"
+            ) from missing
+        view = OnDemandFeatureView.from_proto(Message.FromString(definition))
+        if len(_views) >= _MAX_VIEWS:
+            _views.clear()
+        _views[definition] = view
+    return view
+
+
+def _run(view: Any, inputs: dict[str, list[Any]], rows: int) -> dict[str, Any]:
+    """What the function of ``view`` gives, by its features' short names."""
+    if view.mode == "pandas":
+        import pyarrow
+        from feast.online_response import _convert_uuids_for_arrow
+
+        table = pyarrow.Table.from_pydict(_convert_uuids_for_arrow(inputs))
+        transformed = view.transform_arrow(table, False)
+        return {name: transformed[name] for name in transformed.column_names}
+    if not view.singleton:
+        outputs: dict[str, Any] = view.transform_dict(inputs)
+        return outputs
+    # The function takes one row. Feast gives it the first one alone.
+    row_by_row = [
+        view.transform_dict({name: [values[row]] for name, values in inputs.items()})
+        for row in range(rows)
+    ]
+    names = dict.fromkeys(name for outputs in row_by_row for name in outputs)
+    return {name: [_of_row(view, name, outputs) for outputs in row_by_row] for name in names}
+
+
+def _of_row(view: Any, name: str, outputs: dict[str, Any]) -> Any:
+    """The value of one row, which a function may also give as a list of that one value."""
+    value = outputs.get(name)
+    if not isinstance(value, list) or len(value) != 1:
+        return value
+    is_list = any(field.name == name and _is_collection(field) for field in view.features)
+    return value[0] if not is_list or isinstance(value[0], (list, set, tuple)) else value
+
+
+def _is_collection(field: Any) -> bool:
+    return any(word in str(field.dtype) for word in ("Array", "Set"))
+
+
+def _serialized(
+    view: Any, outputs: dict[str, Any], feature: tuple[str, int], rows: int
+) -> list[bytes] | None:
+    """One feature's values, of its declared type; None where the function gave none."""
+    from feast.type_map import python_values_to_proto_values
+    from feast.value_type import ValueType
+
+    name, value_type = feature
+    if name not in outputs:
+        return None
+    values = _column(view, outputs[name], rows)
+    messages = python_values_to_proto_values(values, ValueType(value_type))
+    return [message.SerializeToString() for message in messages]
+
+
+def _column(view: Any, values: Any, rows: int) -> Sequence[Any]:
+    """The values as a sequence, one for each row."""
+    if isinstance(values, list):
+        return values
+    if view.mode == "pandas":
+        return values.to_numpy()  # type: ignore[no-any-return]
+    is_sequence = hasattr(values, "__len__") and not isinstance(values, (str, bytes, dict, set))
+    return list(values) if is_sequence and len(values) == rows else [values]
