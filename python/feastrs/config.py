@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,49 @@ def _is_secret(name: str, value: Any) -> bool:
     return name in _SECRETS or is_login
 
 
+# Settings of Feast's that feastrs does not interpret.
+_FEASTS_OWN = frozenset(
+    {
+        *("auth", "auth_config", "coerce_tz_aware", "data_quality_monitoring_config"),
+        *("embedding_model", "feature_server", "flags", "mlflow", "mlflow_config", "openlineage"),
+        *("openlineage_config", "batch_engine_config", "offline_config", "online_config"),
+        *("registry_config", "project_description", "get_offline_store_config"),
+    }
+)
+
+
 class RepoConfig(ConfigSection):
     """The settings of one repository, with Feast's names.
 
-    ``project``, ``registry``, ``online_store``, ``offline_store``,
-    ``entity_key_serialization_version``, ``repo_path``.
+    ``project``, ``provider``, ``registry``, ``online_store``, ``offline_store``,
+    ``batch_engine``, ``materialization_config``, ``entity_key_serialization_version``,
+    ``repo_path``. What feastrs does not interpret (``feature_server``, ``flags``, …) is asked of
+    Feast, where feast is installed.
+
+    Args:
+        settings: by name.
+        by_feast: gives ``feast.RepoConfig`` of the same repository.
+
+    Example:
+        >>> store.config.materialization_config.pull_latest_features
+        False
     """
+
+    def __init__(
+        self, settings: Mapping[str, Any], by_feast: Callable[[str], Any] | None = None
+    ) -> None:
+        super().__init__(settings)
+        self._by_feast = by_feast
+        if path := self._settings.get("repo_path"):
+            self._settings["repo_path"] = Path(path)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "materialization_config":
+            name = "materialization"
+        by_feast = self.__dict__.get("_by_feast")
+        if name in _FEASTS_OWN and by_feast is not None:
+            return getattr(by_feast(name), name)
+        return super().__getattr__(name)
 
 
 def config_json(config: Any) -> tuple[str, Path | None]:

@@ -129,6 +129,9 @@ class FeastBacked:
     def _feasts_registry(self, member: str) -> Any:
         return self._feast_store(errors.NeedsFeastError(f"FeatureStore.registry.{member}")).registry
 
+    def _feasts_config(self, member: str) -> Any:
+        return self._feast_store(errors.NeedsFeastError(f"FeatureStore.config.{member}")).config
+
     def _feast_store(self, reason: errors.NeedsFeastError) -> Any:
         if self._feast is None:
             try:

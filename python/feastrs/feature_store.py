@@ -86,7 +86,7 @@ class FeatureStore(FeastBacked):
     @property
     def config(self) -> RepoConfig:
         """The settings, with Feast's names as attributes."""
-        return RepoConfig(self._native.config())
+        return RepoConfig(self._native.config(), self._feasts_config)
 
     @property
     def repo_path(self) -> Path | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import feast
@@ -194,5 +196,110 @@ def test_same_name_twice_is_fine_with_full_names(repo: Repo) -> None:
         repo,
         lambda store: store.get_online_features(
             ["driver_profile:age", "pushed_stats:age"], ALL_DRIVERS, full_feature_names=True
+        ).to_dict(),
+    )
+
+
+class TestGates:
+    """Views that may not serve are refused, in the states that Feast knows."""
+
+    @pytest.fixture
+    def gated(self, demo: Applied, tmp_path: Path) -> Repo:
+        repo = demo.open(tmp_path / "repo")
+        repo.stock().materialize(EARLY, LATE, ["driver_stats", "driver_profile"])
+        return repo
+
+    def ask(self, store: Any) -> Any:
+        return store.get_online_features(["driver_stats:trips"], ALL_DRIVERS).to_dict()
+
+    def test_disabled(self, gated: Repo) -> None:
+        gated.stock().disable_feature_view("driver_stats")
+        gated.ours().refresh_registry()
+        ours, stock = refuse_both(gated, self.ask)
+        assert isinstance(ours, type(stock))
+        assert "disabled" in str(ours)
+        gated.stock().enable_feature_view("driver_stats")
+        gated.ours().refresh_registry()
+        ask_both(gated, self.ask)
+
+    @pytest.mark.parametrize("state", ["CREATED", "GENERATED", "MATERIALIZING"])
+    def test_states(self, state: str, gated: Repo, tmp_path: Path) -> None:
+        from feast.feature_view import FeatureViewState
+
+        with_state(gated, FeatureViewState[state])
+        ours, stock = refuse_both(gated, self.ask)
+        assert isinstance(ours, type(stock))
+        assert state in str(ours)
+
+        settings = {"path": str(gated.registry_path), "serve_features_while_materializing": True}
+        online = {**gated.config["online_store"], "path": str(gated.sqlite_path)}
+        (tmp_path / "serving").mkdir()
+        config = {**gated.config, "registry": settings, "online_store": online}
+        serving = Repo(tmp_path / "serving", config)
+        if state == "MATERIALIZING":
+            ask_both(serving, self.ask)
+        else:
+            refuse_both(serving, self.ask)
+
+
+def with_state(repo: Repo, state: Any) -> None:
+    """Writes a state of `driver_stats` to the registry, as an interrupted run leaves it."""
+    from feast.protos.feast.core.Registry_pb2 import Registry
+
+    registry = Registry()
+    registry.ParseFromString(repo.registry_path.read_bytes())
+    for view in registry.feature_views:
+        if view.spec.name == "driver_stats":
+            view.meta.state = state.to_proto()
+    repo.registry_path.write_bytes(registry.SerializeToString())
+    repo.ours().refresh_registry()
+    repo.stock().refresh_registry()
+
+
+def test_stream_feature_views(redis7: RedisServer, tmp_path: Path) -> None:
+    """By their own entity columns and features; rows come by `push`."""
+    from datetime import timedelta
+
+    import pandas as pd
+    from feast import Entity, Field, KafkaSource, StreamFeatureView, ValueType
+    from feast.data_format import JsonFormat
+    from feast.types import Float64, Int64
+
+    from testbed.repo import apply, file_source
+
+    driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        view = StreamFeatureView(
+            name="stream",
+            entities=[driver],
+            ttl=timedelta(days=1),
+            schema=[Field(name="driver_id", dtype=Int64), Field(name="x", dtype=Float64)],
+            source=KafkaSource(
+                name="rides",
+                kafka_bootstrap_servers="localhost:1",
+                topic="rides",
+                timestamp_field="event_timestamp",
+                message_format=JsonFormat("driver_id integer"),
+                batch_source=file_source(tmp_path / "none.parquet", name="batch"),
+            ),
+        )
+    service = feast.FeatureService(
+        name="streamed", features=[view.with_name("fast").with_join_key_map({"driver_id": "who"})]
+    )
+    repo = apply(tmp_path / "applied", [driver, view, service]).open(tmp_path / "repo", redis7)
+    rows = pd.DataFrame({"driver_id": [1, 2], "x": [0.5, None], "event_timestamp": [LATE, LATE]})
+    repo.stock().write_to_online_store("stream", rows)
+
+    ask_both(
+        repo,
+        lambda store: store.get_online_features(
+            ["stream:x"], [{"driver_id": driver} for driver in (2, 1, 3)]
+        ).to_dict(include_event_timestamps=True),
+    )
+    ask_both(
+        repo,
+        lambda store: store.get_online_features(
+            store.get_feature_service("streamed"), {"who": [1, 2]}, full_feature_names=True
         ).to_dict(),
     )

@@ -166,3 +166,17 @@ def test_a_definition_of_a_newer_feast_hinders_only_itself(demo: Applied, tmp_pa
     ours, obstacles = store._native.materialization_plan(None)
     assert "world" not in ours
     assert "value type number 999" in obstacles["world"]
+
+
+def test_settings_have_feasts_names(repo: Repo) -> None:
+    ours, stock = repo.ours().config, repo.stock().config
+    for name in ("project", "provider", "entity_key_serialization_version", "repo_path"):
+        assert getattr(ours, name) == getattr(stock, name)
+    assert ours.online_store.type == stock.online_store.type
+    assert ours.registry.cache_ttl_seconds == stock.registry.cache_ttl_seconds
+    assert ours.materialization_config.online_write_batch_size is None
+    # What feastrs does not interpret is Feast's.
+    assert ours.coerce_tz_aware is stock.coerce_tz_aware is True
+    assert ours.feature_server is stock.feature_server is None
+    with pytest.raises(AttributeError, match="nope"):
+        ours.nope  # noqa: B018
