@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,38 @@ class TestCase:
             lambda store: ask_all(case)(store).to_dict(include_event_timestamps=True),
         )
 
+    def test_messages_and_pickles(self, case: str, stock_repo: Repo) -> None:
+        response = ask_all(case)(stock_repo.ours())
+        stock = ask_all(case)(stock_repo.stock()).proto
+
+        [ours] = [one for name, one in by_name(response.proto) if name == case]
+        [theirs] = [one for name, one in by_name(stock) if name == case]
+        assert list(map(as_bytes, ours.values)) == list(map(as_bytes, theirs.values))
+        # Whole seconds in stock Feast's Redis store.
+        seconds = [time.seconds for time in ours.event_timestamps]
+        assert seconds == [time.seconds for time in theirs.event_timestamps]
+
+        again = pickle.loads(pickle.dumps(response))
+        assert difference(again.to_dict(True), response.to_dict(True)) is None
+        assert again.statuses() == response.statuses()
+
     def test_data_frames(self, case: str, stock_repo: Repo) -> None:
         import pandas as pd
 
         stock = ask_all(case)(stock_repo.stock()).to_df()
         ours = ask_all(case)(stock_repo.ours()).to_df()
         pd.testing.assert_frame_equal(ours[sorted(ours)], stock[sorted(stock)])
+
+
+def by_name(proto: Any) -> Any:
+    return zip(proto.metadata.feature_names.val, proto.results, strict=True)
+
+
+def as_bytes(value: Value) -> bytes | None:
+    """A time that is none, which Feast stores as the number of NaT, is null for us."""
+    if value.WhichOneof("val") == "unix_timestamp_val" and value.unix_timestamp_val == -(2**63):
+        return b""
+    return canonical(value.SerializeToString(deterministic=True))
 
 
 def test_stock_reads_what_we_wrote(our_repo: Repo, stock_repo: Repo) -> None:
