@@ -229,8 +229,7 @@ impl OnDemand {
         Err(Error::new(ErrorKind::RequestDataMissing, message))
     }
 
-    /// What the function of a view is given: the request's own columns, then features. Names
-    /// and indices among the vectors of `answer`.
+    /// What the function of a view is given, by name: the request's own columns, then features.
     pub fn inputs<'a>(
         &'a self,
         view: usize,
@@ -251,7 +250,7 @@ impl OnDemand {
     pub fn finish(
         &self,
         answer: &OnlineFeatures,
-        computed: Vec<Vec<Option<Column>>>,
+        mut computed: Vec<Vec<Option<Column>>>,
         null_status: Status,
     ) -> Result<OnlineFeatures> {
         let is_shown =
@@ -260,36 +259,38 @@ impl OnDemand {
             answer.vectors.iter().take(answer.join_keys).filter(is_shown).cloned().collect();
         let join_keys = vectors.len();
         let no_time = Arc::new(vec![0; answer.rows]);
-        let mut computed: HashMap<(usize, usize), Column> = computed
-            .into_iter()
-            .enumerate()
-            .flat_map(|(view, features)| {
-                let features = features.into_iter().enumerate();
-                features.filter_map(move |(at, column)| Some(((view, at), column?)))
-            })
-            .collect();
         for shown in &self.shown {
             match *shown {
                 Shown::Stored(column) => vectors.extend(answer.features().get(column).cloned()),
                 Shown::Computed { view, feature } => {
-                    let Some(column) = computed.remove(&(view, feature)) else { continue };
+                    let column = computed.get_mut(view).and_then(|of| of.get_mut(feature)?.take());
+                    let Some(column) = column else { continue };
                     let definition = &self.views[view];
                     let name = &definition.features[feature].column_name;
                     if column.len() != answer.rows {
                         return Err(uneven(definition, name, column.len(), answer.rows));
                     }
-                    let mut vector = FeatureVector::of_request(name, column, no_time.clone());
-                    for row in 0..answer.rows {
-                        if vector.column.is_null(row) {
-                            vector.statuses.set(row, null_status);
-                        }
-                    }
-                    vectors.push(vector);
+                    vectors.push(computed_vector(name, column, &no_time, null_status));
                 }
             }
         }
         Ok(OnlineFeatures { vectors, join_keys, rows: answer.rows })
     }
+}
+
+fn computed_vector(
+    name: &str,
+    column: Column,
+    no_time: &Arc<Vec<i64>>,
+    null_status: Status,
+) -> FeatureVector {
+    let mut vector = FeatureVector::of_request(name, column, no_time.clone());
+    for row in 0..vector.column.len() {
+        if vector.column.is_null(row) {
+            vector.statuses.set(row, null_status);
+        }
+    }
+    vector
 }
 
 #[cold]

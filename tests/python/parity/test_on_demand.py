@@ -7,6 +7,8 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from testbed.demo import DRIVERS, NATIVE_VIEWS
 from testbed.doors import ask_both, difference, refuse_both
@@ -66,6 +68,25 @@ def test_event_timestamps(name: str, repo: Repo) -> None:
             include_event_timestamps=True
         ),
     )
+
+
+POOL = [
+    *("plus:trips_plus", "plus:rate", "asked_only:bonus_squared", "world:mood"),
+    *("shown:rate32", "shown:trips_doubled", "shown:text"),
+    *("driver_stats:trips", "driver_stats:conv_rate", "driver_stats:embedding"),
+    *("driver_profile:age", "driver_profile:joined", "driver_profile:tags"),
+]
+
+
+@given(
+    features=st.lists(st.sampled_from(POOL), min_size=1, unique=True),
+    rows=st.lists(st.sampled_from(BONUS), min_size=1, max_size=5),
+)
+def test_any_mixture_of_stored_and_computed(
+    features: list[str], rows: list[dict[str, Any]], repo: Repo
+) -> None:
+    answer = ask_both(repo, lambda store: store.get_online_features(features, rows).to_dict())
+    assert list(answer) == ["driver_id", *(name.split(":")[1] for name in features)]
 
 
 def test_columns_come_in_the_order_asked_for_inputs_hidden(repo: Repo) -> None:
