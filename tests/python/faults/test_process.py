@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from testbed.plain import plain, wide
+from testbed.process import wait_for
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo
 
@@ -103,19 +104,6 @@ def test_fork_after_use(applied: Applied, either_store: RedisServer | None, tmp_
     for child in children:
         assert os.waitstatus_to_exitcode(wait_for(child)) == 0
     assert ask(repo) == EXPECTED
-
-
-def wait_for(child: int) -> int:
-    deadline = time.monotonic() + 60
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            raise AssertionError("the forked child hangs")
-        time.sleep(0.01)
 
 
 def _ask_folder(folder: str) -> object:
