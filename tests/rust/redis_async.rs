@@ -346,7 +346,7 @@ fn replies_that_are_cut_forged_or_too_many_are_typed_errors() {
     for (answer, kind) in [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), ErrorKind::StoreInvalid),
         (b"*1\r\n$1\r\nx\r\n*0\r\n", ErrorKind::StoreInvalid),
-        (b"-ERR max number of clients reached\r\n+OK\r\n", ErrorKind::StoreRefused),
+        (b"-ERR out of order\r\n+OK\r\n", ErrorKind::StoreRefused),
     ] {
         let error = refused_by(&[answer], "");
         assert_eq!(error.kind(), kind, "{}: {error}", answer.escape_ascii());

@@ -49,6 +49,9 @@ impl RedisCluster {
                         "0",
                         "--repl-diskless-sync-delay",
                         "0",
+                        // Replicas are told of once they have heard something.
+                        "--repl-ping-replica-period",
+                        "1",
                     ],
                     None,
                 )
@@ -67,10 +70,12 @@ impl RedisCluster {
         for node in &cluster.nodes {
             eventually("the cluster is whole", || {
                 let info = node.call(&[b"CLUSTER", b"INFO"]).text();
-                let known = node.call(&[b"CLUSTER", b"NODES"]).text();
+                let Reply::Array(shards) = node.call(&[b"CLUSTER", b"SLOTS"]) else { return false };
+                let is_whole = |shard: &Reply| matches!(shard, Reply::Array(parts) if parts.len() == 3 + replicas);
                 info.contains("cluster_state:ok")
                     && info.contains("cluster_slots_ok:16384")
-                    && known.matches("slave ").count() == count - masters
+                    && shards.len() == masters
+                    && shards.iter().all(is_whole)
             });
         }
         for replica in &cluster.nodes[masters..] {

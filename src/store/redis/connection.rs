@@ -37,6 +37,7 @@ pub(super) struct Connection {
     outstanding: usize,
     doing: &'static str,
     is_exclusive: bool,
+    has_answered: bool,
     last_used: Instant,
 }
 
@@ -62,6 +63,7 @@ impl Connection {
             outstanding: 0,
             doing: "the handshake",
             is_exclusive: false,
+            has_answered: false,
             last_used: Instant::now(),
         };
         connection.introduce(options, purpose, call)?;
@@ -103,6 +105,12 @@ impl Connection {
     /// Says whether a WATCH or MULTI is open; until it is closed, nobody else may have it.
     pub(super) fn set_exclusive(&mut self, is_exclusive: bool) {
         self.is_exclusive = is_exclusive;
+    }
+
+    /// Whether any reply ever came. Where none did, it may be that none ever will: what is wrong
+    /// with a certificate is often said after the connection has come about.
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     /// Whether the next to use it will find it as new.
@@ -204,6 +212,7 @@ impl Connection {
         let begin = self.start;
         self.start += length;
         self.outstanding -= 1;
+        self.has_answered = true;
         if self.outstanding == 0 && self.start != self.end {
             // Then who knows which of them answered what.
             return Err(self.no_redis("more replies than there were commands"));

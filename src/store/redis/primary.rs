@@ -14,9 +14,9 @@ use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::RowSink;
 
-/// A server that nobody listens on is tried so often; a master that sentinels watch over,
-/// as long as the time lasts.
-const MAX_CONNECTS: u32 = 4;
+/// A server that can't be reached is tried so often; one that others may take over for, as
+/// long as the time lasts.
+pub(super) const MAX_CONNECTS: u32 = 4;
 
 pub(super) enum Primary {
     /// A server that stands alone.
@@ -78,10 +78,11 @@ impl Primary {
         call: &Call<'_>,
     ) -> std::result::Result<(), Failure> {
         let pool = self.pool(call).map_err(Failure::unreachable)?;
-        let mut lease = pool.take(call).map_err(|error| self.cannot_connect(&pool, error))?;
+        let mut lease = pool.take(call).map_err(|error| self.failed(&pool, error, true))?;
         let outcome = reader.run(&mut lease.connection, sink, call);
+        let is_unreachable = !lease.connection.has_answered();
         lease.give_back();
-        outcome.map_err(|error| self.failed(&pool, error))
+        outcome.map_err(|error| self.failed(&pool, error, is_unreachable))
     }
 
     /// Reads all that is left to read, awaited.
@@ -111,11 +112,11 @@ impl Primary {
             }
         };
         reader.read(&pool).await.map_err(|stop| match stop {
-            Stop::Failure(failure) if failure.reason == Reason::Unreachable => {
-                self.cannot_connect(&pool, failure.into())
+            Stop::Failure(failure) => {
+                let is_unreachable = failure.reason == Reason::Unreachable;
+                self.failed(&pool, failure.into(), is_unreachable)
             }
-            Stop::Failure(failure) => self.failed(&pool, failure.into()),
-            Stop::Error(error) => self.failed(&pool, error),
+            Stop::Error(error) => self.failed(&pool, error, false),
         })
     }
 
@@ -161,33 +162,30 @@ impl Primary {
         call: &Call<'_>,
     ) -> std::result::Result<(), Failure> {
         let pool = self.pool(call).map_err(Failure::unreachable)?;
-        let mut lease = pool.take(call).map_err(|error| self.cannot_connect(&pool, error))?;
+        let mut lease = pool.take(call).map_err(|error| self.failed(&pool, error, true))?;
         let outcome = writer.run(&mut lease.connection, call);
+        let is_unreachable = !lease.connection.has_answered();
         lease.give_back();
-        outcome.map_err(|error| self.failed(&pool, error))
+        outcome.map_err(|error| self.failed(&pool, error, is_unreachable))
     }
 
     fn is_given_up(&self, retry: &Retry) -> bool {
         matches!(self, Primary::Fixed(_)) && retry.failures() + 1 >= MAX_CONNECTS
     }
 
-    fn cannot_connect(&self, pool: &Arc<Pool>, error: Error) -> Failure {
-        Failure { is_unreachable: true, ..self.failed(pool, error) }
-    }
-
     #[cold]
-    fn failed(&self, pool: &Arc<Pool>, error: Error) -> Failure {
+    fn failed(&self, pool: &Arc<Pool>, error: Error, is_unreachable: bool) -> Failure {
         if matches!(error.kind(), ErrorKind::StoreUnavailable | ErrorKind::StoreTimeout) {
             self.doubt(pool);
         }
-        Failure { error, is_unreachable: false }
+        Failure { error, is_unreachable }
     }
 }
 
 /// Why an attempt failed.
 struct Failure {
     error: Error,
-    /// No connection came about.
+    /// No connection came about, or none that was ever answered.
     is_unreachable: bool,
 }
 

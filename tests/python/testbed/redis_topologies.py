@@ -42,6 +42,8 @@ class RedisCluster:
             "cluster-node-timeout": "800",
             "cluster-replica-validity-factor": "0",
             "repl-diskless-sync-delay": "0",
+            # Replicas are told of once they have heard something.
+            "repl-ping-replica-period": "1",
             "databases": "1",
         }
         self.nodes = [
@@ -72,9 +74,9 @@ class RedisCluster:
 
     def _is_whole(self, node: RedisServer) -> bool:
         with node.client() as client:
-            info, nodes = client.cluster("info"), client.execute_command("CLUSTER NODES")
-        replicas = sum("slave" in node["flags"] for node in nodes.values())
-        return info["cluster_state"] == "ok" and replicas == self.MASTERS
+            info, shards = client.cluster("info"), client.cluster("slots")
+        told = [len(shard["replicas"]) for shard in shards.values()]
+        return info["cluster_state"] == "ok" and told == [1] * self.MASTERS
 
     def _is_in_step(self, replica: RedisServer) -> bool:
         with replica.client() as client:

@@ -97,6 +97,11 @@ impl Cluster {
                 && known.fetched.is_none_or(|then| then.elapsed() > MAX_AGE_WITH_REPLICAS)
     }
 
+    /// Whether a node of the cluster has ever answered.
+    pub(super) fn is_known(&self) -> bool {
+        self.known().map.is_some()
+    }
+
     /// Fetches the map, unless somebody does so just now or has done so just before. Asks one
     /// node after the other until one answers.
     pub(super) fn refresh(&self, call: &Call<'_>) -> Result<()> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::super::codec::{Reply, ReplyParser};
 use super::super::options::Address;
 use super::super::pool::Pool;
+use super::super::primary::MAX_CONNECTS;
 use super::super::read_job::{Position, ReadJob, Slots, Taken, reuse};
 use super::super::refusal;
 use super::super::retry::Retry;
@@ -102,6 +103,9 @@ impl<'a> ClusterReader<'a> {
             }
             if let Some(lane) = lane {
                 self.lose(lane, &error);
+            }
+            if retry.failures() + 1 >= MAX_CONNECTS && !self.cluster.is_known() {
+                return Err(error);
             }
             if error.kind() == ErrorKind::StoreTimeout && std::mem::take(&mut self.may_be_late) {
                 call.check()?;
