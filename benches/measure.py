@@ -151,6 +151,10 @@ def pinned(*processes: int) -> Iterator[None]:
             os.sched_setaffinity(process, cores)
 
 
+def millis(seconds: list[float]) -> list[float]:
+    return [1000 * value for value in seconds]
+
+
 def spread_of(values: list[float]) -> str:
     """Half of the distance from least to most, as a share of the median."""
     share = (max(values) - min(values)) / 2 / statistics.median(values)

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measure import Bound, Job, Rounds, Timing, in_turn, pinned, say
+from measure import Bound, Job, Rounds, Timing, in_turn, millis, pinned, say
 
 if TYPE_CHECKING:
     from testbed.redis_server import RedisServer
@@ -310,8 +310,7 @@ class Reads:
 def _job(
     title: str, stock: list[float], ours: list[float], correct: bool, target: float | None
 ) -> Job:
-    millis = [[1000 * value for value in values] for values in (stock, ours)]
-    return Job(title, *millis, "ms", correct=correct, target=target)
+    return Job(title, millis(stock), millis(ours), "ms", correct=correct, target=target)
 
 
 def _reads_a_second(call: Callable[[], Any], threads: int, seconds: float) -> float:

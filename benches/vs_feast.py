@@ -35,8 +35,10 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "python"))
 
+from concurrency import concurrent_reads  # noqa: E402
 from measure import QUICK, Bound, Job, Rounds, say  # noqa: E402
 from reads import Reads  # noqa: E402
+from servers import Servers  # noqa: E402
 
 if TYPE_CHECKING:
     import redis
@@ -169,6 +171,10 @@ class Bench:
             reads.run()
             self.jobs += reads.jobs
             self.bounds += reads.bounds
+            self.jobs += concurrent_reads(reads.repo, self.rounds)
+            servers = Servers(self.folder / "reads", reads.applied, reads.repo, self.rounds)
+            servers.run()
+            self.jobs += servers.jobs
 
     def run_materializations(self) -> None:
         say(f"making {self.rounds.entities:,} entities x {FEATURES} features")

@@ -14,6 +14,7 @@ mod pool;
 mod primary;
 mod read_job;
 mod read_layout;
+mod read_rule;
 mod reader;
 mod refusal;
 mod retry;

@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::RowSink;
 use crate::value::PackedBytes;
 
+/// Of so many hashes that are taken whole, one is looked at more closely.
+const LEARN_EVERY: usize = 64;
+
 /// Room for the fields of one entity's hash, borrowed from a reply.
 pub(super) type Slots<'a> = Vec<Option<&'a [u8]>>;
 
@@ -49,7 +52,8 @@ impl<'a> ReadJob<'a> {
         project: &'a [u8],
         may_hgetall: bool,
     ) -> Self {
-        let uses_hgetall = layouts.iter().map(|layout| may_hgetall && layout.is_hgetall).collect();
+        let uses_hgetall =
+            layouts.iter().map(|layout| may_hgetall && layout.rule.uses_hgetall()).collect();
         ReadJob { layouts, keys, project, uses_hgetall, has_given_up_hgetall: false }
     }
 
@@ -143,6 +147,12 @@ impl<'a> ReadJob<'a> {
         }
         fill(layout, self.uses_hgetall(position), reply, slots)
             .map_err(|error| error.context(self.shown_key(position)))?;
+        if position.key % LEARN_EVERY == 0
+            && self.uses_hgetall(position)
+            && let Some(hash) = reply.strings()
+        {
+            layout.rule.learn(hash, slots);
+        }
         for (view, place) in layout.views.iter().enumerate() {
             let timestamp = slots.get(place.timestamp).copied().flatten();
             let row = slots.get_mut(place.timestamp + 1..place.end).unwrap_or_default();

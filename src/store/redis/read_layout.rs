@@ -2,19 +2,14 @@
 //! goes. Pure: made once for a reader, then used for every key.
 
 use super::codec::append_argument;
+use super::read_rule::ReadRule;
 use crate::config::ReadCommand;
 use crate::store::{StoredGroup, StoredView};
 
-/// HGETALL costs the server less than HMGET from about this share of the hash's fields on:
-/// one part in four.
-const HGETALL_SHARE: usize = 4;
-/// A hash of more fields is no listpack any more, and HGETALL loses its advantage
-/// (`hash-max-listpack-entries`, by default).
-const LISTPACK_FIELDS: usize = 512;
-
 /// The row of an entity is one slice of slots: for each view its timestamp, then its features.
 pub(super) struct ReadLayout {
-    pub(super) is_hgetall: bool,
+    /// Which command reads it.
+    pub(super) rule: ReadRule,
     /// For each view, the slot of its timestamp; its features follow, up to the next view's.
     pub(super) views: Vec<ViewSlots>,
     pub(super) slots: usize,
@@ -46,15 +41,8 @@ impl ReadLayout {
             slot = end;
         }
         let (lookup, copies) = FieldLookup::new(&group.views, slot);
-        let is_hgetall = match command {
-            ReadCommand::Hgetall => true,
-            ReadCommand::Hmget => false,
-            ReadCommand::Auto => {
-                let expected = group.expected_fields.max(slot);
-                slot * HGETALL_SHARE >= expected && expected <= LISTPACK_FIELDS
-            }
-        };
-        ReadLayout { is_hgetall, views, slots: slot, fields, lookup, copies }
+        let rule = ReadRule::new(command, slot, group.expected_fields);
+        ReadLayout { rule, views, slots: slot, fields, lookup, copies }
     }
 
     /// Puts each field of an HGETALL reply where it belongs; `false` when the reply is none.
@@ -196,22 +184,6 @@ mod tests {
             shown,
             [some(b"now"), None, some(b"16"), some(b"3"), None, None, some(b"now"), some(b"3")]
         );
-    }
-
-    #[test]
-    fn hgetall_from_a_quarter_of_a_listpack_on() {
-        let views = [view("a", &[1, 2, 3])];
-        for (expected, command, is_hgetall) in [
-            (4, ReadCommand::Auto, true),
-            (16, ReadCommand::Auto, true),
-            (17, ReadCommand::Auto, false),
-            (4, ReadCommand::Hmget, false),
-            (17, ReadCommand::Hgetall, true),
-        ] {
-            assert_eq!(layout(&views, expected, command).is_hgetall, is_hgetall, "{expected}");
-        }
-        let wide: Vec<u32> = (0..600).collect();
-        assert!(!layout(&[view("a", &wide)], 601, ReadCommand::Auto).is_hgetall);
     }
 
     #[test]
