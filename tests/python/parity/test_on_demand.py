@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import Any
@@ -120,6 +121,23 @@ def test_a_prepared_reader_runs_them_too(repo: Repo) -> None:
     assert reader.feature_names == ["rate", "trips"]
     again = repo.ours().get_online_features(["plus:rate", "driver_stats:trips"], BONUS)
     assert reader.read(BONUS).to_dict() == again.to_dict()
+
+
+def test_coroutines_run_them_too(repo: Repo) -> None:
+    store, ask = repo.ours(), ["plus:rate", "shown:text", "driver_stats:trips"]
+    reader = store.online_reader(ask)
+
+    async def both() -> Any:
+        return await asyncio.gather(
+            store.get_online_features_async(ask, BONUS, True, True), reader.read_async(BONUS)
+        )
+
+    full, short = asyncio.run(both())
+    expected = store.get_online_features(ask, BONUS)
+    assert difference(short.to_dict(), expected.to_dict()) is None
+    assert list(full.to_dict().values()) == list(short.to_dict().values())
+    assert full.feature_names == ["plus__rate", "shown__text", "driver_stats__trips"]
+    assert full.view_versions() == {"driver_stats": 0}
 
 
 def test_missing_request_data_is_named(repo: Repo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,13 @@ def test_a_prepared_reader(repo: Repo) -> None:
     reader = repo.ours().online_reader(service, full_feature_names=True)
     assert reader.feature_names == ask(repo.ours(), "both").feature_names
     assert reader.read(ROWS).to_dict() == ask(repo.ours(), "both").to_dict()
+
+
+def test_a_coroutine(repo: Repo) -> None:
+    service = repo.ours().get_feature_service("both")
+    answer = asyncio.run(repo.ours().get_online_features_async(service, ROWS, True))
+    assert answer.to_dict() == ask(repo.ours(), "both").to_dict()
+    assert answer.statuses() == ask(repo.ours(), "both").statuses()
 
 
 @pytest.mark.parametrize("service", ["lonely", "changed"])

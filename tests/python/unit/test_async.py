@@ -309,15 +309,19 @@ def test_initialize_and_close(repo: Repo) -> None:
 
 
 def test_what_only_feast_can_do_goes_to_feasts_own_method(
-    applied: Applied, redis7: RedisServer, tmp_path: Path
+    applied: Applied, redis7: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repo = applied.open(tmp_path, redis7)
     repo.ours().materialize(EARLY, LATE)
 
+    class Refusing:
+        def start_online_features(self, *arguments: object) -> int:
+            raise feastrs.errors.NeedsFeastError("substrait")
+
+    monkeypatch.setattr(repo.ours(), "_native", Refusing())
+
     async def main() -> Any:
-        response = await repo.ours().get_online_features_async(
-            ["v:x"], rows([1]), include_feature_view_version_metadata=True
-        )
+        response = await repo.ours().get_online_features_async(["v:x"], rows([1]))
         await end(repo.ours()._feast)
         return response
 
