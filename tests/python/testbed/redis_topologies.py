@@ -75,8 +75,9 @@ class RedisCluster:
     def _is_whole(self, node: RedisServer) -> bool:
         with node.client() as client:
             info, shards = client.cluster("info"), client.cluster("slots")
-        told = [len(shard["replicas"]) for shard in shards.values()]
-        return info["cluster_state"] == "ok" and told == [1] * self.MASTERS
+        # First slot, last slot, the master, and a replica.
+        told = [len(shard) for shard in shards]
+        return info["cluster_state"] == "ok" and told == [4] * self.MASTERS
 
     def _is_in_step(self, replica: RedisServer) -> bool:
         with replica.client() as client:
