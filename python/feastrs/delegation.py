@@ -209,10 +209,15 @@ def _in_file(arguments: dict[str, Any]) -> dict[str, Any]:
 def _without_ours(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {key: kept for key, kept in value.items() if key not in _OURS[name]}
-        if name in _OURS and isinstance(value, Mapping)
+        if name in _OURS and isinstance(value, Mapping) and not _is_plug_in(value)
         else value
         for name, value in settings.items()
     }
+
+
+def _is_plug_in(section: Mapping[str, Any]) -> bool:
+    # A class of ours that Feast loads knows our settings.
+    return str(section.get("type")).startswith("feastrs.feast.")
 
 
 def _with_feasts_arguments(feast: Any, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,12 +16,14 @@ const SQLITE_TYPES: &[&str] = &[
     "sqlite",
     "feast.infra.online_stores.sqlite.SqliteOnlineStore",
     "feastrs.feast.SqliteOnlineStore",
+    "feastrs.feast.sqlite.SqliteOnlineStore",
 ];
 
 const REDIS_TYPES: &[&str] = &[
     "redis",
     "feast.infra.online_stores.redis.RedisOnlineStore",
     "feastrs.feast.RedisOnlineStore",
+    "feastrs.feast.redis.RedisOnlineStore",
 ];
 
 const SQLITE_KEYS: &[&str] = &[

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyDict;
 
 use crate::call::now_micros;
@@ -162,6 +163,30 @@ impl Store {
     fn from_json(py: Python<'_>, json: &str, repo_path: Option<PathBuf>) -> PyResult<Self> {
         let config = py.detach(|| RepoConfig::from_json(json, repo_path.as_deref()))?;
         Ok(Store::new(config))
+    }
+
+    /// Opens a repository whose registry somebody else reads: `registry` is its present state,
+    /// a serialized `feast.core.Registry`.
+    #[staticmethod]
+    #[pyo3(signature = (json, registry, repo_path = None))]
+    fn with_registry(
+        py: Python<'_>,
+        json: &str,
+        registry: PyBackedBytes,
+        repo_path: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let store = py.detach(|| {
+            let config = RepoConfig::from_json(json, repo_path.as_deref())?;
+            let registry = RegistryCache::given(&config, &registry)?;
+            Ok::<_, Error>(Store { registry: OnceLock::from(registry), ..Store::new(config) })
+        })?;
+        Ok(store)
+    }
+
+    /// The next state of a registry that somebody else reads.
+    fn give_registry(&self, py: Python<'_>, registry: PyBackedBytes) -> PyResult<()> {
+        py.detach(|| self.registry()?.give(&registry))?;
+        Ok(())
     }
 
     /// The project's name.

@@ -15,7 +15,7 @@ use super::sources::{FileStamp, RegistryFile};
 use super::splice::{Change, ChangeKind};
 use crate::call::{Call, now_micros};
 use crate::config::RepoConfig;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
 
 /// Nobody is refreshing.
@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A registry and its latest snapshot.
 #[derive(Debug)]
 pub struct RegistryCache {
-    file: RegistryFile,
+    source: Source,
     project: String,
     ttl: Option<Duration>,
     watches_file: bool,
@@ -43,10 +43,18 @@ pub struct RegistryCache {
     looked_at: AtomicU64,
 }
 
+#[derive(Debug)]
+enum Source {
+    File(RegistryFile),
+    /// Bytes from somebody who reads the registry himself, and says when it has changed.
+    Given,
+}
+
 #[derive(Clone, Debug)]
 struct Snapshot {
     catalog: Arc<Catalog>,
-    stamp: FileStamp,
+    // `None`: it is not of a file.
+    stamp: Option<FileStamp>,
     read_at: Instant,
     // After a refresh that failed: not again before.
     retry_at: Option<Instant>,
@@ -59,7 +67,7 @@ impl RegistryCache {
         let opened = read(&file, &config.project)?;
         let ttl = config.registry.cache_ttl_seconds;
         Ok(RegistryCache {
-            file,
+            source: Source::File(file),
             project: config.project.clone(),
             ttl: (ttl > 0).then(|| Duration::from_secs(ttl)),
             watches_file: config.registry.watches_file,
@@ -68,6 +76,26 @@ impl RegistryCache {
             refresher: AtomicU32::new(NOBODY),
             looked_at: AtomicU64::new(0),
         })
+    }
+
+    /// A cache of a registry that somebody else reads, such as Feast: `bytes` are its present
+    /// state, [`give`](Self::give) brings the next one.
+    pub fn given(config: &RepoConfig, bytes: &[u8]) -> Result<Self> {
+        Ok(RegistryCache {
+            source: Source::Given,
+            project: config.project.clone(),
+            ttl: None,
+            watches_file: false,
+            opened: snapshot(bytes, &config.project, None)?,
+            newer: ProcessLocal::new(),
+            refresher: AtomicU32::new(NOBODY),
+            looked_at: AtomicU64::new(0),
+        })
+    }
+
+    /// Swaps the snapshot for one of `bytes`.
+    pub fn give(&self, bytes: &[u8]) -> Result<Arc<Catalog>> {
+        Ok(self.swap(snapshot(bytes, &self.project, None)?))
     }
 
     /// The snapshot, if it is known to be good without a look at the file: the way of a hot
@@ -94,7 +122,10 @@ impl RegistryCache {
         let Some(_turn) = Turn::take(&self.refresher) else {
             return Ok(snapshot.catalog);
         };
-        match read(&self.file, &self.project) {
+        let Source::File(file) = &self.source else {
+            return Ok(snapshot.catalog);
+        };
+        match read(file, &self.project) {
             Ok(fresh) => Ok(self.swap(fresh)),
             Err(error) => {
                 log::warn!("the registry is not refreshed, the old one is used: {error}");
@@ -104,14 +135,23 @@ impl RegistryCache {
         }
     }
 
-    /// Reads the registry now, whatever its age.
+    /// Reads the registry now, whatever its age. One that is given stays as it was given.
     pub fn refresh(&self) -> Result<Arc<Catalog>> {
-        Ok(self.swap(read(&self.file, &self.project)?))
+        match &self.source {
+            Source::File(file) => Ok(self.swap(read(file, &self.project)?)),
+            Source::Given => Ok(self.current().catalog),
+        }
     }
 
     /// Makes `change` in the registry's file and swaps the snapshot.
     pub fn update(&self, call: Call<'_>, change: &Change) -> Result<Arc<Catalog>> {
-        self.file.update(call, change)?;
+        match &self.source {
+            Source::File(file) => file.update(call, change)?,
+            Source::Given => {
+                let message = "the registry is read by Feast, which has to write it, too";
+                return Err(Error::new(ErrorKind::NeedsFeast, message));
+            }
+        };
         self.refresh()
     }
 
@@ -132,11 +172,6 @@ impl RegistryCache {
         self.update(call, &self.change(view, ChangeKind::State(state)))
     }
 
-    /// The file that is read and written.
-    pub fn file(&self) -> &RegistryFile {
-        &self.file
-    }
-
     fn change(&self, view: &str, kind: ChangeKind) -> Change {
         let (project, view) = (self.project.clone(), view.to_owned());
         Change { project, view, kind, now: now_micros() }
@@ -148,8 +183,12 @@ impl RegistryCache {
         }
         let age = snapshot.read_at.elapsed();
         let is_old = self.ttl.is_some_and(|ttl| age >= ttl);
-        let is_changed =
-            self.watches_file && self.file.stamp().is_some_and(|stamp| stamp != snapshot.stamp);
+        let is_changed = match &self.source {
+            Source::File(file) if self.watches_file => {
+                file.stamp().is_some_and(|stamp| Some(stamp) != snapshot.stamp)
+            }
+            _ => false,
+        };
         let now = self.opened.read_at.elapsed().as_micros();
         self.looked_at.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
         is_old || is_changed
@@ -170,8 +209,12 @@ impl RegistryCache {
 
 fn read(file: &RegistryFile, project: &str) -> Result<Snapshot> {
     let (bytes, stamp) = file.read()?;
-    let catalog = decode(&bytes, project).map_err(|error| file.named(error))?;
-    Ok(Snapshot { catalog: Arc::new(catalog), stamp, read_at: Instant::now(), retry_at: None })
+    snapshot(&bytes, project, Some(stamp)).map_err(|error| file.named(error))
+}
+
+fn snapshot(bytes: &[u8], project: &str, stamp: Option<FileStamp>) -> Result<Snapshot> {
+    let catalog = Arc::new(decode(bytes, project)?);
+    Ok(Snapshot { catalog, stamp, read_at: Instant::now(), retry_at: None })
 }
 
 /// The turn to refresh, given back when dropped.
@@ -206,7 +249,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::registry::messages as pb;
 
-    fn write(path: &std::path::Path, version: &str) {
+    fn registry(version: &str) -> Vec<u8> {
         let spec = pb::FeatureViewSpec {
             name: "v".to_owned(),
             project: "p".to_owned(),
@@ -217,7 +260,11 @@ mod tests {
             feature_views: vec![pb::FeatureView { spec: Some(spec), meta: None }],
             ..Default::default()
         };
-        std::fs::write(path, registry.encode_to_vec()).unwrap();
+        registry.encode_to_vec()
+    }
+
+    fn write(path: &std::path::Path, version: &str) {
+        std::fs::write(path, registry(version)).unwrap();
     }
 
     fn open(folder: &std::path::Path, settings: &str) -> RegistryCache {
@@ -256,6 +303,21 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::RegistryInvalid);
         let message = error.to_string();
         assert!(message.contains("registry.db") && message.contains("14 bytes"), "{message}");
+    }
+
+    #[test]
+    fn a_given_registry_changes_when_the_next_one_is_given() {
+        let yaml = "project: p\nregistry: {registry_type: sql, path: x, cache_ttl_seconds: 1}\n";
+        let config = RepoConfig::from_yaml_text(yaml, std::path::Path::new("/r")).unwrap();
+        let cache = RegistryCache::given(&config, &registry("one")).unwrap();
+
+        assert_eq!(cache.refresh().unwrap().version_id, "one");
+        cache.give(&registry("two")).unwrap();
+        assert_eq!(cache.catalog().unwrap().version_id, "two");
+        assert!(cache.give(b"not a registry").is_err());
+        assert_eq!(cache.catalog().unwrap().version_id, "two");
+        let refused = cache.set_state(Call::unlimited(), "v", ViewState::Materializing);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::NeedsFeast);
     }
 
     #[test]

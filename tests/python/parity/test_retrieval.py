@@ -30,6 +30,12 @@ def repo(
     return repo
 
 
+@pytest.fixture(params=["ours", "plugged"])
+def door(request: pytest.FixtureRequest) -> str:
+    """`feastrs.FeatureStore`, and stock Feast with our online store."""
+    return str(request.param)
+
+
 ALL_DRIVERS = [{"driver_id": 1000 + i} for i in range(DRIVERS + 2)]
 STATS = ["conv_rate", "acc_rate", "trips", "label", "embedding"]
 PROFILE = ["age", "vip", "joined", "tags"]
@@ -71,34 +77,36 @@ REQUESTS: dict[str, tuple[list[str], Any]] = {
 
 @pytest.mark.parametrize("name", REQUESTS)
 class TestRequest:
-    def test_values(self, name: str, repo: Repo) -> None:
+    def test_values(self, name: str, repo: Repo, door: str) -> None:
         features, rows = REQUESTS[name]
-        ask_both(repo, lambda store: store.get_online_features(features, rows).to_dict())
+        ask_both(repo, lambda store: store.get_online_features(features, rows).to_dict(), door)
 
-    def test_full_feature_names(self, name: str, repo: Repo) -> None:
+    def test_full_feature_names(self, name: str, repo: Repo, door: str) -> None:
         features, rows = REQUESTS[name]
         ask_both(
             repo,
             lambda store: store.get_online_features(
                 features, rows, full_feature_names=True
             ).to_dict(),
+            door,
         )
 
-    def test_event_timestamps(self, name: str, repo: Repo) -> None:
+    def test_event_timestamps(self, name: str, repo: Repo, door: str) -> None:
         features, rows = REQUESTS[name]
         ask_both(
             repo,
             lambda store: store.get_online_features(features, rows).to_dict(
                 include_event_timestamps=True
             ),
+            door,
         )
 
-    def test_data_frame(self, name: str, repo: Repo) -> None:
+    def test_data_frame(self, name: str, repo: Repo, door: str) -> None:
         import pandas as pd
 
         features, rows = REQUESTS[name]
         stock = repo.stock().get_online_features(features, rows).to_df()
-        ours = repo.ours().get_online_features(features, rows).to_df()
+        ours = getattr(repo, door)().get_online_features(features, rows).to_df()
         pd.testing.assert_frame_equal(ours[sorted(ours)], stock[sorted(stock)])
 
 
@@ -109,7 +117,7 @@ def service_rows(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["driver_service", "route_service"])
-def test_services(name: str, repo: Repo) -> None:
+def test_services(name: str, repo: Repo, door: str) -> None:
     """Chosen features, aliases, join-key maps; the service taken from either registry."""
     rows = service_rows(name)
     stock = repo.stock().get_online_features(
@@ -117,39 +125,44 @@ def test_services(name: str, repo: Repo) -> None:
     )
     for service in (
         repo.stock().get_feature_service(name),
-        repo.ours().get_feature_service(name),
+        getattr(repo, door)().get_feature_service(name),
     ):
-        ours = repo.ours().get_online_features(service, rows, full_feature_names=True)
+        ours = getattr(repo, door)().get_online_features(service, rows, full_feature_names=True)
         assert difference(ours.to_dict(), stock.to_dict()) is None
 
 
-def test_short_names_of_a_service(repo: Repo) -> None:
+def test_short_names_of_a_service(repo: Repo, door: str) -> None:
     ask_both(
         repo,
         lambda store: store.get_online_features(
             store.get_feature_service("driver_service"), ALL_DRIVERS
         ).to_dict(),
+        door,
     )
 
 
 @pytest.mark.filterwarnings("ignore:.*(deprecated|join key).*")
 @pytest.mark.parametrize("names", [("driver", "driver_id"), ("driver_id", "driver")])
-def test_an_entitys_name_beside_its_join_key(names: tuple[str, str], repo: Repo) -> None:
+def test_an_entitys_name_beside_its_join_key(names: tuple[str, str], repo: Repo, door: str) -> None:
     rows = [dict(zip(names, (1001, 1002), strict=True))]
-    ask_both(repo, lambda store: store.get_online_features(["driver_stats:trips"], rows).to_dict())
+    ask_both(
+        repo,
+        lambda store: store.get_online_features(["driver_stats:trips"], rows).to_dict(),
+        door,
+    )
 
 
 @pytest.mark.parametrize("values", [5, None, iter([1001])], ids=repr)
-def test_what_is_no_column_of_values_is_named(values: Any, repo: Repo) -> None:
+def test_what_is_no_column_of_values_is_named(values: Any, repo: Repo, door: str) -> None:
     with pytest.raises(TypeError, match="'driver_id'"):
-        repo.ours().get_online_features(["driver_stats:trips"], {"driver_id": values})
+        getattr(repo, door)().get_online_features(["driver_stats:trips"], {"driver_id": values})
 
 
-def test_a_service_that_was_never_applied(repo: Repo) -> None:
+def test_a_service_that_was_never_applied(repo: Repo, door: str) -> None:
     """Feast takes the projections from the object it is given only if it is registered."""
     view = repo.stock().get_feature_view("driver_stats")
     service = feast.FeatureService(name="unknown", features=[view[["trips"]]])
-    refuse_both(repo, lambda store: store.get_online_features(service, ALL_DRIVERS).to_dict())
+    refuse_both(repo, lambda store: store.get_online_features(service, ALL_DRIVERS).to_dict(), door)
 
 
 REFUSED: dict[str, Callable[[Any], Any]] = {
@@ -185,18 +198,19 @@ REFUSED: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(name: str, repo: Repo) -> None:
+def test_refused(name: str, repo: Repo, door: str) -> None:
     """An `except` for stock's class catches ours; where ours is another, it is a builtin."""
-    ours, stock = refuse_both(repo, REFUSED[name])
+    ours, stock = refuse_both(repo, REFUSED[name], door)
     assert isinstance(ours, type(stock)), (type(ours).__mro__, stock)
 
 
-def test_same_name_twice_is_fine_with_full_names(repo: Repo) -> None:
+def test_same_name_twice_is_fine_with_full_names(repo: Repo, door: str) -> None:
     ask_both(
         repo,
         lambda store: store.get_online_features(
             ["driver_profile:age", "pushed_stats:age"], ALL_DRIVERS, full_feature_names=True
         ).to_dict(),
+        door,
     )
 
 

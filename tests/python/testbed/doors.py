@@ -36,19 +36,21 @@ def difference(ours: Any, stock: Any, path: str = "") -> str | None:
     return next(filter(None, (difference(o, s, p) for p, o, s in pairs)), None)
 
 
-def ask_both(repo: Repo, question: Callable[[Any], Any]) -> Any:
-    """Asks both doors of one repo, fails where the answers differ, returns ours."""
+def ask_both(repo: Repo, question: Callable[[Any], Any], door: str = "ours") -> Any:
+    """Asks stock Feast and `door` of one repo, fails where the answers differ, returns ours."""
     stock = question(repo.stock())
-    ours = question(repo.ours())
+    ours = question(getattr(repo, door)())
     found = difference(ours, stock)
     assert found is None, found
     return ours
 
 
-def refuse_both(repo: Repo, question: Callable[[Any], Any]) -> tuple[Exception, Exception]:
-    """Both doors must raise; ours an exception that an `except` for stock's would catch."""
+def refuse_both(
+    repo: Repo, question: Callable[[Any], Any], door: str = "ours"
+) -> tuple[Exception, Exception]:
+    """Both must raise; ours an exception that an `except` for stock's would catch."""
     stock = _error(repo.stock(), question)
-    ours = _error(repo.ours(), question)
+    ours = _error(getattr(repo, door)(), question)
     assert isinstance(ours, (type(stock), ValueError, KeyError, TypeError)), (
         f"ours {type(ours).__mro__}, stock {type(stock)}"
     )

@@ -91,7 +91,7 @@ class RedisServer:
         self._folder = tempfile.TemporaryDirectory(prefix="feastrs-redis-")
         self._databases = itertools.count(1)
         self._sentinel_of = sentinel_of
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._start()
 
     def _start(self) -> None:
@@ -183,7 +183,7 @@ class RedisServer:
         self._folder.cleanup()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

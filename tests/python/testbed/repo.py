@@ -2,7 +2,7 @@
 
 Definitions are applied once (`apply`); each `Repo` made of the result has a folder, a
 `feature_store.yaml`, a copy of the registry and an online store of its own, and can be opened
-through both doors: `stock()` and `ours()`.
+through every door: `stock()`, `ours()`, and `plugged()`, which is stock Feast with our store.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from testbed.redis_server import RedisServer
 
 EARLY = datetime(2000, 1, 1, tzinfo=timezone.utc)
 LATE = datetime(2040, 1, 1, tzinfo=timezone.utc)
+
+PLUG_INS = {
+    "redis": "feastrs.feast.RedisOnlineStore",
+    "sqlite": "feastrs.feast.SqliteOnlineStore",
+}
 
 
 @dataclass
@@ -64,6 +69,21 @@ class Repo:
     def ours(self) -> Any:
         """The `feastrs.FeatureStore` of this repo."""
         return self._ours
+
+    @cached_property
+    def _plugged(self) -> feast.FeatureStore:
+        online_store = dict(self.config["online_store"])
+        online_store["type"] = PLUG_INS[online_store["type"]]
+        file = self.folder / "plugged.yaml"
+        file.write_text(yaml.safe_dump(self.config | {"online_store": online_store}))
+        store = feast.FeatureStore(repo_path=str(self.folder), fs_yaml_file=file)
+        if self.config["online_store"]["type"] == "sqlite":
+            _make_tables(store)
+        return store
+
+    def plugged(self) -> feast.FeatureStore:
+        """Stock Feast's store of this repo, its online store being ours."""
+        return self._plugged
 
     @property
     def registry_path(self) -> Path:

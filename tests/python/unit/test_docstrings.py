@@ -16,7 +16,7 @@ import feastrs
 ROOT = Path(__file__).parents[3]
 MODULES = sorted(
     module.name
-    for module in pkgutil.iter_modules(feastrs.__path__, "feastrs.")
+    for module in pkgutil.walk_packages(feastrs.__path__, "feastrs.")
     if module.name != "feastrs.__main__"
 )
 

@@ -1,0 +1,53 @@
+"""Plug-ins for an unchanged Feast: named in `feature_store.yaml`, loaded by Feast itself.
+
+```yaml
+online_store:
+  type: feastrs.feast.RedisOnlineStore
+  connection_string: localhost:6379
+```
+
+`feast.FeatureStore`, `feast serve` and `feast get-online-features` then read through the core;
+everything else is done by the store of Feast's that the class extends. The only package of
+feastrs that imports feast; a store's own client (redis-py) is imported with the store.
+
+Example:
+    >>> from feast import RepoConfig
+    >>> config = RepoConfig(
+    ...     project="demo",
+    ...     registry="registry.db",
+    ...     provider="local",
+    ...     online_store={"type": "feastrs.feast.SqliteOnlineStore", "path": "online.db"},
+    ... )
+    >>> config.online_store.online_statuses
+    'feast'
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feastrs.feast.redis import RedisOnlineStore, RedisOnlineStoreConfig
+    from feastrs.feast.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
+
+__all__ = [
+    "RedisOnlineStore",
+    "RedisOnlineStoreConfig",
+    "SqliteOnlineStore",
+    "SqliteOnlineStoreConfig",
+]
+
+_MODULES = {
+    "RedisOnlineStore": "feastrs.feast.redis",
+    "RedisOnlineStoreConfig": "feastrs.feast.redis",
+    "SqliteOnlineStore": "feastrs.feast.sqlite",
+    "SqliteOnlineStoreConfig": "feastrs.feast.sqlite",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported above: who uses SQLite may have no redis-py.
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(_MODULES[name]), name)

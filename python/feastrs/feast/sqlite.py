@@ -1,0 +1,65 @@
+"""`type: feastrs.feast.SqliteOnlineStore` in an unchanged Feast.
+
+The process then has two copies of the SQLite library, Python's and the core's, and POSIX locks
+don't tell them apart: one could read what the other is writing. So the two take turns. In
+between neither holds a lock on the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from feast.infra.online_stores import sqlite
+
+from feastrs.feast.reads import NativeReads
+from feastrs.feast.settings import ServingSettings
+
+# The turns of each database file, by its path.
+_TURNS: defaultdict[str, Any] = defaultdict(threading.RLock)
+# A child of a fork has none of the threads that hold one.
+os.register_at_fork(after_in_child=_TURNS.clear)
+
+
+class SqliteOnlineStoreConfig(ServingSettings, sqlite.SqliteOnlineStoreConfig):
+    """Feast's SQLite settings, and ours.
+
+    Example:
+        >>> from feastrs.feast import SqliteOnlineStoreConfig
+        >>> SqliteOnlineStoreConfig(enforce_online_ttl=True).path
+        'data/online.db'
+    """
+
+    type: str = "feastrs.feast.SqliteOnlineStore"
+    """How `feature_store.yaml` names the store."""
+
+
+def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapper(self: SqliteOnlineStore, config: Any, *args: Any, **kwargs: Any) -> Any:
+        with _TURNS[self._get_db_path(config)]:
+            return method(self, config, *args, **kwargs)
+
+    return wrapper
+
+
+class SqliteOnlineStore(NativeReads, sqlite.SqliteOnlineStore):
+    """Feast's SQLite store, with reads by the core; see :class:`SqliteOnlineStoreConfig`."""
+
+    get_online_features = _in_turn(NativeReads.get_online_features)
+    online_read = _in_turn(sqlite.SqliteOnlineStore.online_read)
+    online_write_batch = _in_turn(sqlite.SqliteOnlineStore.online_write_batch)
+    retrieve_online_documents = _in_turn(sqlite.SqliteOnlineStore.retrieve_online_documents)
+    retrieve_online_documents_v2 = _in_turn(sqlite.SqliteOnlineStore.retrieve_online_documents_v2)
+    update = _in_turn(sqlite.SqliteOnlineStore.update)
+    plan = _in_turn(sqlite.SqliteOnlineStore.plan)
+    teardown = _in_turn(sqlite.SqliteOnlineStore.teardown)
+
+    async def get_online_features_async(self, *args: Any, **kwargs: Any) -> Any:
+        """See :meth:`get_online_features`, which runs on a thread of its own."""
+        return await asyncio.to_thread(self.get_online_features, *args, **kwargs)
