@@ -47,6 +47,9 @@ pub(super) struct Row<'a> {
     pub(super) feast: Option<FeastStatuses>,
 }
 
+/// A feature's values, and what became of each.
+pub(super) type FoundColumn = (Column, Statuses);
+
 impl ViewColumns {
     pub(super) fn new(value_types: &[ValueType], rows: usize) -> Self {
         let mut start = 0;
@@ -94,7 +97,7 @@ impl ViewColumns {
     }
 
     /// The event timestamps, and for each feature its column and statuses.
-    pub(super) fn finish(self) -> Result<(Vec<i64>, Vec<(Column, Statuses)>)> {
+    pub(super) fn finish(self) -> Result<(Vec<i64>, Vec<FoundColumn>)> {
         let rows = self.event_timestamps.len();
         let plain = Buffer::from_vec(self.plain);
         let columns = self

@@ -147,7 +147,7 @@ impl<'a> ReadJob<'a> {
         }
         fill(layout, self.uses_hgetall(position), reply, slots)
             .map_err(|error| error.context(self.shown_key(position)))?;
-        if position.key % LEARN_EVERY == 0
+        if position.key.is_multiple_of(LEARN_EVERY)
             && self.uses_hgetall(position)
             && let Some(hash) = reply.strings()
         {
