@@ -39,6 +39,10 @@ pub enum ErrorKind {
     RegistryNotFound,
     /// The registry's bytes are not a Feast registry.
     RegistryInvalid,
+    /// The object store that holds the registry can't be reached, or answered with an error.
+    RegistryUnavailable,
+    /// The object store that holds the registry refused the credentials or the permission.
+    RegistryDenied,
     /// A source file is not there, or a pattern matches none.
     SourceNotFound,
     /// A source's bytes, columns or types are not what they should be.
@@ -92,6 +96,8 @@ impl ErrorKind {
         ErrorKind::FeatureNameCollision,
         ErrorKind::RegistryNotFound,
         ErrorKind::RegistryInvalid,
+        ErrorKind::RegistryUnavailable,
+        ErrorKind::RegistryDenied,
         ErrorKind::SourceNotFound,
         ErrorKind::SourceInvalid,
         ErrorKind::SourceChanged,

@@ -103,6 +103,14 @@ class RegistryInvalidError(FeastrsError, ValueError):
     """The registry's bytes are not a Feast registry."""
 
 
+class RegistryUnavailableError(FeastrsError, ConnectionError):
+    """The object store that holds the registry can't be reached, or answered with an error."""
+
+
+class RegistryDeniedError(FeastrsError, PermissionError):
+    """The object store that holds the registry refused the credentials or the permission."""
+
+
 class SourceNotFoundError(FeastrsError, FileNotFoundError):
     """A source file is not there, or a pattern matches none."""
 
@@ -175,6 +183,8 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "PrecomputedMissing": PrecomputedVectorsMissingError,
     "RegistryNotFound": RegistryNotFoundError,
     "RegistryInvalid": RegistryInvalidError,
+    "RegistryUnavailable": RegistryUnavailableError,
+    "RegistryDenied": RegistryDeniedError,
     "SourceNotFound": SourceNotFoundError,
     "SourceInvalid": SourceInvalidError,
     "SourceChanged": SourceChangedError,

@@ -186,6 +186,7 @@ fn registry(top: &Section<'_>, repo_path: Option<&Path>) -> Result<RegistryConfi
         path,
         cache_ttl_seconds: section.number("cache_ttl_seconds", 0)?.unwrap_or(600),
         watches_file: section.choice("cache_mode", &["sync", "thread"])? == 0,
+        has_s3_arguments: section.get("s3_additional_kwargs").is_some(),
         enable_online_feature_view_versioning: section
             .flag("enable_online_feature_view_versioning", false)?,
         serve_features_while_materializing: section

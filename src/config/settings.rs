@@ -65,8 +65,11 @@ pub struct RegistryConfig {
     /// How long a snapshot is used before it is read again; 0 is for ever.
     pub cache_ttl_seconds: u64,
     /// Whether a changed file is read at once, which `cache_mode: sync`, the default, says;
-    /// with `thread` only `cache_ttl_seconds` counts.
+    /// with `thread` only `cache_ttl_seconds` counts, and an object store is asked in the
+    /// background.
     pub watches_file: bool,
+    /// Whether `s3_additional_kwargs` are given: arguments of boto3 for writes to S3.
+    pub has_s3_arguments: bool,
     /// `enable_online_feature_view_versioning`.
     pub enable_online_feature_view_versioning: bool,
     /// `serve_features_while_materializing`.

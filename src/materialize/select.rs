@@ -92,6 +92,9 @@ pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
         "file" | "dask" | "duckdb" => {}
         other => return Some(format!("the offline store '{other}' is Feast's")),
     }
+    if config.registry.has_s3_arguments && config.registry.path.starts_with("s3://") {
+        return Some("the registry is written with s3_additional_kwargs, which are boto3's".into());
+    }
     match &config.online_store {
         OnlineStoreConfig::Other(name) => Some(format!("the online store '{name}' is Feast's")),
         OnlineStoreConfig::Redis(redis) if redis.redis_type == RedisType::Cluster => {

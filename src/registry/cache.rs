@@ -3,15 +3,17 @@
 //! It is read again when it is older than `cache_ttl_seconds` (0: never) or, unless
 //! `cache_mode: thread`, when the file has changed, as Feast does it
 //! (`feast/infra/registry/registry.py::_get_registry_proto`). One caller reads; the others go
-//! on with the snapshot that they have.
+//! on with the snapshot that they have. One in an object store is only asked whether it has
+//! changed.
 
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::catalog::{Catalog, ViewState};
 use super::decode::decode;
-use super::sources::{FileStamp, RegistryFile};
+use super::sources::{RegistrySource, Stamp};
 use super::splice::{Change, ChangeKind};
 use crate::call::{Call, now_micros};
 use crate::config::RepoConfig;
@@ -27,10 +29,20 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// some features.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// The same for a registry in an object store, which is asked over a network.
+const RETRY_OBJECT_AFTER: Duration = Duration::from_secs(10);
+/// By how much of its time a snapshot of an object store may be read again too early, so that
+/// processes which start together don't all ask at once.
+const SPREAD: f64 = 0.2;
+
 /// A registry and its latest snapshot.
 #[derive(Debug)]
-pub struct RegistryCache {
-    source: Source,
+pub struct RegistryCache(Arc<Shared>);
+
+/// What a refresh in the background needs.
+#[derive(Debug)]
+struct Shared {
+    source: RegistrySource,
     project: String,
     ttl: Option<Duration>,
     watches_file: bool,
@@ -41,117 +53,119 @@ pub struct RegistryCache {
     refresher: AtomicU32,
     // When the file was last looked at, microseconds after it was opened.
     looked_at: AtomicU64,
-}
-
-#[derive(Debug)]
-enum Source {
-    File(RegistryFile),
-    /// Bytes from somebody who reads the registry himself, and says when it has changed.
-    Given,
+    earliness: ProcessLocal<Earliness>,
 }
 
 #[derive(Clone, Debug)]
 struct Snapshot {
     catalog: Arc<Catalog>,
-    // `None`: it is not of a file.
-    stamp: Option<FileStamp>,
+    stamp: Stamp,
     read_at: Instant,
     // After a refresh that failed: not again before.
     retry_at: Option<Instant>,
 }
 
+/// A number from 0 to 1 that differs from process to process.
+#[derive(Debug)]
+struct Earliness(f64);
+
+impl Default for Earliness {
+    fn default() -> Self {
+        // Random by machine, and by process: children of a fork would draw the same number.
+        let mut hasher = std::hash::RandomState::new().build_hasher();
+        hasher.write_u32(std::process::id());
+        Earliness((hasher.finish() % 1024) as f64 / 1024.0)
+    }
+}
+
 impl RegistryCache {
     /// Opens and reads the registry of `config`.
     pub fn open(config: &RepoConfig) -> Result<Self> {
-        let file = RegistryFile::open(&config.registry)?;
-        let opened = read(&file, &config.project)?;
-        let ttl = config.registry.cache_ttl_seconds;
-        Ok(RegistryCache {
-            source: Source::File(file),
-            project: config.project.clone(),
-            ttl: (ttl > 0).then(|| Duration::from_secs(ttl)),
-            watches_file: config.registry.watches_file,
-            opened,
-            newer: ProcessLocal::new(),
-            refresher: AtomicU32::new(NOBODY),
-            looked_at: AtomicU64::new(0),
-        })
+        let source = RegistrySource::open(&config.registry)?;
+        let opened = read(&source, &config.project, None)?.ok_or_else(nothing_read)?;
+        Ok(Self::new(source, opened, config))
     }
 
     /// A cache of a registry that somebody else reads, such as Feast: `bytes` are its present
     /// state, [`give`](Self::give) brings the next one.
     pub fn given(config: &RepoConfig, bytes: &[u8]) -> Result<Self> {
-        Ok(RegistryCache {
-            source: Source::Given,
+        let opened = snapshot(bytes, &config.project, Stamp::Given)?;
+        Ok(Self::new(RegistrySource::Given, opened, config))
+    }
+
+    fn new(source: RegistrySource, opened: Snapshot, config: &RepoConfig) -> Self {
+        let is_given = matches!(source, RegistrySource::Given);
+        let ttl = config.registry.cache_ttl_seconds;
+        RegistryCache(Arc::new(Shared {
             project: config.project.clone(),
-            ttl: None,
-            watches_file: false,
-            opened: snapshot(bytes, &config.project, None)?,
+            ttl: (ttl > 0 && !is_given).then(|| Duration::from_secs(ttl)),
+            watches_file: config.registry.watches_file && !is_given,
+            opened,
             newer: ProcessLocal::new(),
             refresher: AtomicU32::new(NOBODY),
             looked_at: AtomicU64::new(0),
-        })
+            earliness: ProcessLocal::new(),
+            source,
+        }))
     }
 
     /// Swaps the snapshot for one of `bytes`.
     pub fn give(&self, bytes: &[u8]) -> Result<Arc<Catalog>> {
-        Ok(self.swap(snapshot(bytes, &self.project, None)?))
+        Ok(self.0.swap(snapshot(bytes, &self.0.project, Stamp::Given)?))
     }
 
     /// The snapshot, if it is known to be good without a look at the file: the way of a hot
     /// read. `None`: see [`catalog`](Self::catalog).
     pub fn fresh(&self) -> Option<Arc<Catalog>> {
-        let newer = self.newer.get().read().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = newer.as_ref().unwrap_or(&self.opened);
-        let age = snapshot.read_at.elapsed();
-        if self.ttl.is_some_and(|ttl| age >= ttl) {
+        let shared = &*self.0;
+        let newer = shared.newer.get().read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = newer.as_ref().unwrap_or(&shared.opened);
+        if shared.is_old(snapshot) {
             return None;
         }
-        let looked_at = Duration::from_micros(self.looked_at.load(Ordering::Relaxed));
-        let is_known = !self.watches_file || self.opened.read_at.elapsed() < looked_at + LOOK_EVERY;
+        let looked_at = Duration::from_micros(shared.looked_at.load(Ordering::Relaxed));
+        let since_opened = shared.opened.read_at.elapsed();
+        let is_known = !shared.watches_file || since_opened < looked_at + LOOK_EVERY;
         is_known.then(|| snapshot.catalog.clone())
     }
 
-    /// The snapshot, read again first if it is due. If that fails, the old one is given and a
-    /// warning logged: who serves features goes on while a registry is repaired.
+    /// The snapshot, read again first if it is due: on the caller's thread, or, for an object
+    /// store with `cache_mode: thread`, on one of its own, while the caller goes on. If that
+    /// fails, the old one is given and a warning logged: who serves features goes on while a
+    /// registry is repaired.
     pub fn catalog(&self) -> Result<Arc<Catalog>> {
-        let snapshot = self.current();
-        if !self.is_due(&snapshot) {
+        let snapshot = self.0.current();
+        if !self.0.is_due(&snapshot) {
             return Ok(snapshot.catalog);
         }
-        let Some(_turn) = Turn::take(&self.refresher) else {
+        let Some(turn) = Turn::take(self.0.clone()) else {
             return Ok(snapshot.catalog);
         };
-        let Source::File(file) = &self.source else {
-            return Ok(snapshot.catalog);
-        };
-        match read(file, &self.project) {
-            Ok(fresh) => Ok(self.swap(fresh)),
-            Err(error) => {
-                log::warn!("the registry is not refreshed, the old one is used: {error}");
-                let retry_at = Some(Instant::now() + RETRY_AFTER);
-                Ok(self.swap(Snapshot { retry_at, ..snapshot }))
-            }
+        let is_object = matches!(self.0.source, RegistrySource::Object(_));
+        if is_object && !self.0.watches_file {
+            let catalog = snapshot.catalog.clone();
+            let name = "feastrs-registry".to_owned();
+            let refresh = move || drop(turn.0.renew(snapshot));
+            // Without a thread the old snapshot does until the next look.
+            let _ = std::thread::Builder::new().name(name).spawn(refresh);
+            return Ok(catalog);
         }
+        Ok(turn.0.renew(snapshot))
     }
 
-    /// Reads the registry now, whatever its age. One that is given stays as it was given.
+    /// Asks for the registry now, whatever its age. One that is given stays as it was given.
     pub fn refresh(&self) -> Result<Arc<Catalog>> {
-        match &self.source {
-            Source::File(file) => Ok(self.swap(read(file, &self.project)?)),
-            Source::Given => Ok(self.current().catalog),
+        let shared = &*self.0;
+        let known = shared.current();
+        match read(&shared.source, &shared.project, Some(&known.stamp))? {
+            Some(fresh) => Ok(shared.swap(fresh)),
+            None => Ok(shared.swap(known.still_good())),
         }
     }
 
-    /// Makes `change` in the registry's file and swaps the snapshot.
+    /// Makes `change` in the registry and swaps the snapshot.
     pub fn update(&self, call: Call<'_>, change: &Change) -> Result<Arc<Catalog>> {
-        match &self.source {
-            Source::File(file) => file.update(call, change)?,
-            Source::Given => {
-                let message = "the registry is read by Feast, which has to write it, too";
-                return Err(Error::new(ErrorKind::NeedsFeast, message));
-            }
-        };
+        self.0.source.update(call, change)?;
         self.refresh()
     }
 
@@ -173,25 +187,47 @@ impl RegistryCache {
     }
 
     fn change(&self, view: &str, kind: ChangeKind) -> Change {
-        let (project, view) = (self.project.clone(), view.to_owned());
+        let (project, view) = (self.0.project.clone(), view.to_owned());
         Change { project, view, kind, now: now_micros() }
     }
+}
 
+impl Shared {
     fn is_due(&self, snapshot: &Snapshot) -> bool {
         if snapshot.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
             return false;
         }
-        let age = snapshot.read_at.elapsed();
-        let is_old = self.ttl.is_some_and(|ttl| age >= ttl);
-        let is_changed = match &self.source {
-            Source::File(file) if self.watches_file => {
-                file.stamp().is_some_and(|stamp| Some(stamp) != snapshot.stamp)
-            }
-            _ => false,
-        };
+        let is_changed = self.watches_file && self.source.is_changed(&snapshot.stamp);
         let now = self.opened.read_at.elapsed().as_micros();
         self.looked_at.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
-        is_old || is_changed
+        is_changed || self.is_old(snapshot)
+    }
+
+    fn is_old(&self, snapshot: &Snapshot) -> bool {
+        let lifetime = match &self.source {
+            RegistrySource::Object(_) => {
+                self.ttl.map(|ttl| ttl.mul_f64(1.0 - SPREAD * self.earliness.get().0))
+            }
+            _ => self.ttl,
+        };
+        lifetime.is_some_and(|lifetime| snapshot.read_at.elapsed() >= lifetime)
+    }
+
+    /// Reads the registry, if it is another than that of `known`.
+    fn renew(&self, known: Snapshot) -> Arc<Catalog> {
+        match read(&self.source, &self.project, Some(&known.stamp)) {
+            Ok(Some(fresh)) => self.swap(fresh),
+            Ok(None) => self.swap(known.still_good()),
+            Err(error) => {
+                log::warn!("the registry is not refreshed, the old one is used: {error}");
+                let pause = match &self.source {
+                    RegistrySource::Object(_) => RETRY_OBJECT_AFTER,
+                    _ => RETRY_AFTER,
+                };
+                let retry_at = Some(Instant::now() + pause);
+                self.swap(Snapshot { retry_at, ..known })
+            }
+        }
     }
 
     // A poisoned lock is a panic between two moves of a pointer: both states are whole.
@@ -207,37 +243,51 @@ impl RegistryCache {
     }
 }
 
-fn read(file: &RegistryFile, project: &str) -> Result<Snapshot> {
-    let (bytes, stamp) = file.read()?;
-    snapshot(&bytes, project, Some(stamp)).map_err(|error| file.named(error))
+impl Snapshot {
+    /// The same, as of now.
+    fn still_good(self) -> Self {
+        Snapshot { read_at: Instant::now(), retry_at: None, ..self }
+    }
 }
 
-fn snapshot(bytes: &[u8], project: &str, stamp: Option<FileStamp>) -> Result<Snapshot> {
+/// `None`: the registry is that of `known` still.
+fn read(source: &RegistrySource, project: &str, known: Option<&Stamp>) -> Result<Option<Snapshot>> {
+    let Some((bytes, stamp)) = source.read(known)? else {
+        return Ok(None);
+    };
+    snapshot(&bytes, project, stamp).map(Some).map_err(|error| source.named(error))
+}
+
+#[cold]
+fn nothing_read() -> Error {
+    Error::new(ErrorKind::Internal, "a registry that was never read is said to be unchanged")
+}
+
+fn snapshot(bytes: &[u8], project: &str, stamp: Stamp) -> Result<Snapshot> {
     let catalog = Arc::new(decode(bytes, project)?);
     Ok(Snapshot { catalog, stamp, read_at: Instant::now(), retry_at: None })
 }
 
 /// The turn to refresh, given back when dropped.
-struct Turn<'a>(&'a AtomicU32);
+struct Turn(Arc<Shared>);
 
-impl<'a> Turn<'a> {
+impl Turn {
     /// `None`: somebody else in this process has it.
-    fn take(refresher: &'a AtomicU32) -> Option<Self> {
+    fn take(shared: Arc<Shared>) -> Option<Self> {
         let process = std::process::id();
-        let holder = refresher.load(Ordering::Acquire);
+        let holder = shared.refresher.load(Ordering::Acquire);
         if holder == process {
             return None;
         }
-        refresher
-            .compare_exchange(holder, process, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-            .then_some(Turn(refresher))
+        let swapped =
+            shared.refresher.compare_exchange(holder, process, Ordering::AcqRel, Ordering::Acquire);
+        swapped.is_ok().then_some(Turn(shared))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.store(NOBODY, Ordering::Release);
+        self.0.refresher.store(NOBODY, Ordering::Release);
     }
 }
 
@@ -334,13 +384,15 @@ mod tests {
 
     #[test]
     fn one_refreshes_and_a_fork_takes_its_parents_turn() {
-        let refresher = AtomicU32::new(NOBODY);
-        let turn = Turn::take(&refresher).unwrap();
-        assert!(Turn::take(&refresher).is_none());
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("registry.db"), "one");
+        let shared = open(folder.path(), "").0;
+        let turn = Turn::take(shared.clone()).unwrap();
+        assert!(Turn::take(shared.clone()).is_none());
         drop(turn);
-        assert_eq!(refresher.load(Ordering::Acquire), NOBODY);
+        assert_eq!(shared.refresher.load(Ordering::Acquire), NOBODY);
         // Left behind by another process.
-        refresher.store(std::process::id() + 1, Ordering::Release);
-        assert!(Turn::take(&refresher).is_some());
+        shared.refresher.store(std::process::id() + 1, Ordering::Release);
+        assert!(Turn::take(shared).is_some());
     }
 }

@@ -9,11 +9,10 @@ use std::io::{ErrorKind as IoKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::fields::check_framing;
-use super::splice::Change;
 use crate::call::Call;
-use crate::config::RegistryConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::registry::fields::check_framing;
+use crate::registry::splice::Change;
 
 /// How often a file that looks torn is read before it is called broken.
 const READS: u32 = 12;
@@ -46,22 +45,9 @@ pub struct RegistryFile {
 }
 
 impl RegistryFile {
-    /// The file that `config` names. Registries elsewhere than in a local file go through
-    /// Feast.
-    pub fn open(config: &RegistryConfig) -> Result<Self> {
-        let needs_feast = |what: String| {
-            let message = format!("{what} is read through Feast; feastrs reads local files");
-            Error::new(ErrorKind::NeedsFeast, message)
-        };
-        if config.registry_type != "file" {
-            return Err(needs_feast(format!("a registry of type '{}'", config.registry_type)));
-        }
-        let path = match config.path.split_once("://") {
-            None => &config.path,
-            Some(("file", path)) => path,
-            Some((scheme, _)) => return Err(needs_feast(format!("a registry at {scheme}://"))),
-        };
-        Ok(RegistryFile { path: PathBuf::from(path) })
+    /// The file at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        RegistryFile { path: path.into() }
     }
 
     /// Where the file is.
@@ -255,7 +241,7 @@ mod tests {
     }
 
     fn file(path: &Path) -> RegistryFile {
-        RegistryFile { path: path.to_path_buf() }
+        RegistryFile::new(path)
     }
 
     fn materialized(start: i64) -> Change {
@@ -328,26 +314,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_not_ours_is_named() {
+    fn what_is_not_there_is_named() {
         let error = file(Path::new("/none/registry.db")).read().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RegistryNotFound);
         assert!(error.to_string().contains("/none/registry.db"));
         assert!(error.to_string().contains("feast apply"));
-
-        let config = |registry_type: &str, path: &str| RegistryConfig {
-            registry_type: registry_type.to_owned(),
-            path: path.to_owned(),
-            cache_ttl_seconds: 0,
-            watches_file: true,
-            enable_online_feature_view_versioning: false,
-            serve_features_while_materializing: false,
-        };
-        let error = RegistryFile::open(&config("file", "s3://b/r.db")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NeedsFeast);
-        let error = RegistryFile::open(&config("sql", "postgresql://u:secret@h")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NeedsFeast);
-        assert!(!error.to_string().contains("secret"));
-        let file = RegistryFile::open(&config("file", "file:///r.db")).unwrap();
-        assert_eq!(file.path(), Path::new("/r.db"));
     }
 }
