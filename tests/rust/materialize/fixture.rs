@@ -281,6 +281,7 @@ fn config(repo: &Path) -> RepoConfig {
             path: "registry.db".to_owned(),
             cache_ttl_seconds: 0,
             watches_file: true,
+            has_s3_arguments: false,
             enable_online_feature_view_versioning: false,
             serve_features_while_materializing: false,
         },
