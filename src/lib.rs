@@ -12,6 +12,7 @@
 //! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
 //! | L4 | [`materialize`] | the one place where offline meets online |
 //! | L5 | `py` | Python bindings, behind the feature `python` |
+//! | L5 | `fuzz` | what is fuzzed, for tests and fuzzers only |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -32,6 +33,10 @@ pub mod offline;
 pub mod online;
 
 pub mod materialize;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 
 #[cfg(feature = "python")]
 mod py;

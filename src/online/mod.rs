@@ -7,6 +7,8 @@ pub mod answer;
 mod asked;
 pub mod assemble;
 mod columns;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod matrix;
 pub mod message;
 pub mod on_demand;

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("offline", 3),
     ("materialize", 4),
     ("py", 5),
+    ("fuzz", 5),
 ];
 
 /// The imports allowed within one layer: (file, what it may import).

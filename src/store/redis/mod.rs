@@ -8,6 +8,8 @@ mod cluster;
 mod codec;
 mod connection;
 mod fresh;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod handshake;
 mod options;
 mod pool;

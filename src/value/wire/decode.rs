@@ -106,7 +106,8 @@ impl ColumnDecoder {
 
     fn push_any(&mut self, bytes: &[u8]) -> Result<Decoded> {
         let case = match last_case(bytes)? {
-            None | Some((ValueType::Null, _)) => None,
+            None | Some((ValueType::Null, Payload::Varint(_))) => None,
+            Some((ValueType::Null, _)) => return Err(malformed("a null")),
             Some((case, payload)) => (!is_no_time(case, payload)?).then_some((case, payload)),
         };
         let Some((case, payload)) = case else {
@@ -349,7 +350,10 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_value_are_an_error() {
-        for bytes in [&[0x20][..], &[0x12, 2, 0xff, 0xff], &[0x12, 9], &[0x23, 1]] {
+        let null_of_two_bytes = &[0x9a, 1, 2, 0, 0];
+        for bytes in
+            [&[0x20][..], &[0x12, 2, 0xff, 0xff], &[0x12, 9], &[0x23, 1], null_of_two_bytes]
+        {
             let error = ColumnDecoder::new(ValueType::String, 1).push(bytes).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::StoreInvalid);
         }

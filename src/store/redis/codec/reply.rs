@@ -56,15 +56,16 @@ impl ReplyParser {
         }
         loop {
             self.short_strings(data);
-            let Some(elements) = self.element(data)? else {
+            let element = self.element(data)?;
+            if self.tokens.len() > MAX_ELEMENTS {
+                return Err(Malformed("a reply of too many elements"));
+            }
+            let Some(elements) = element else {
                 return match self.position > MAX_REPLY {
                     true => Err(Malformed("a reply longer than 1 GB")),
                     false => Ok(None),
                 };
             };
-            if self.tokens.len() > MAX_ELEMENTS {
-                return Err(Malformed("a reply of too many elements"));
-            }
             if elements > 0 {
                 if self.open.len() == MAX_DEPTH {
                     return Err(Malformed("arrays nested too deeply"));
@@ -152,10 +153,12 @@ impl ReplyParser {
 
     #[cold]
     fn line(&mut self, kind: u8, data: &[u8], start: usize) -> Result<Option<usize>, Malformed> {
-        let rest = data.get(start..).unwrap_or_default();
+        // Beyond the limit it is too long, also where its end has been received.
+        let longest = data.len().min(start + MAX_LINE + 2);
+        let rest = data.get(start..longest).unwrap_or_default();
         let Some(length) = rest.windows(2).position(|pair| pair == b"\r\n") else {
-            return match rest.len() > MAX_LINE {
-                true => Err(Malformed("a line without an end")),
+            return match rest.len() >= MAX_LINE + 2 {
+                true => Err(Malformed("a line of more than 64 kB")),
                 false => Ok(None),
             };
         };
@@ -432,6 +435,33 @@ mod tests {
         ] {
             assert!(parse(&[stream]).is_err(), "{}", stream.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_line_has_a_limit_however_it_arrives() {
+        for (length, is_refused) in [(MAX_LINE, false), (MAX_LINE + 1, true)] {
+            let line = [b"+", vec![b'x'; length].as_slice(), b"\r\n"].concat();
+            let halves = line.split_at(line.len() - 1);
+
+            assert_eq!(parse(&[&line]).is_err(), is_refused, "{length}");
+            assert_eq!(parse(&[halves.0, halves.1]).is_err(), is_refused, "{length}, in halves");
+        }
+    }
+
+    #[test]
+    fn elements_are_counted_before_the_last_has_come() {
+        // 4 billion are announced; each piece ends within an element.
+        let piece = b"\r\n$0\r\n".repeat(MAX_ELEMENTS / 8 + 1);
+        let mut parser = ReplyParser::default();
+        let mut data = b"*4294967295\r\n$0\r\n".to_vec();
+
+        for _ in 0..7 {
+            data.extend_from_slice(&piece);
+            assert_eq!(parser.advance(&data), Ok(None));
+        }
+        data.extend_from_slice(&piece);
+
+        assert!(parser.advance(&data).is_err());
     }
 
     fn reply(depth: u32) -> BoxedStrategy<Vec<u8>> {

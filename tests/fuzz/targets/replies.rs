@@ -1,0 +1,9 @@
+//! The codec of Redis replies under libFuzzer.
+#![no_main]
+
+use feastrs::fuzz;
+
+#[global_allocator]
+static ALLOCATOR: fuzz::Counting = fuzz::Counting;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::frugally(fuzz::replies, input));
