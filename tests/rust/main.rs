@@ -17,6 +17,7 @@ mod redis_cluster;
 mod redis_cluster_server;
 mod redis_faults;
 mod redis_fresh;
+mod redis_pieces;
 mod redis_proxy;
 mod redis_rows;
 mod redis_sentinel;

@@ -10,6 +10,8 @@ use std::thread;
 pub enum Answer {
     /// These bytes, whatever they are.
     Bytes(Vec<u8>),
+    /// These bytes, in pieces of so many; after a thousand pieces what is left.
+    Pieces(Vec<u8>, usize),
     /// These bytes, and then the end of the connection.
     Cut(Vec<u8>),
 }
@@ -78,6 +80,11 @@ fn serve(mut client: TcpStream, server: u16, forge: &Mutex<Box<Forge>>) -> Optio
         let answer = (forge.lock().expect("no test panics in there"))(&name, reply);
         match answer {
             Answer::Bytes(bytes) => client.write_all(&bytes).ok()?,
+            Answer::Pieces(bytes, size) => {
+                let (pieces, rest) = bytes.split_at(bytes.len().min(size * 1000));
+                pieces.chunks(size).try_for_each(|piece| client.write_all(piece)).ok()?;
+                client.write_all(rest).ok()?;
+            }
             Answer::Cut(bytes) => {
                 client.write_all(&bytes).ok()?;
                 return client.shutdown(std::net::Shutdown::Both).ok();
