@@ -115,17 +115,21 @@ class Servers:
         applied = apply_views(self.folder / "to-precompute", is_precomputed=True)
         repo = applied.open(self.folder / "precomputed", self.repo.server)
         stock = repo.stock()
-        # It computes them, too.
         stock.materialize(*WINDOW, feature_views=["wide"])
+        stock.precompute_feature_service("wide_service")
         repo.ours().refresh_registry()
         service = stock.get_feature_service("wide_service")
+        ours = repo.ours()
         for rows in (1, 10, 100, 1000):
             question = wide(rows, 50)
-            entity_rows = question.entity_rows
+            features, entity_rows = list(question.features), question.entity_rows
+            # Feast finds its vectors under full names alone.
             self.compare(
                 f"`to_dict()`, {question.title}, Feast from its precomputed vectors",
-                lambda rows=entity_rows: stock.get_online_features(service, rows).to_dict(),
-                question.to_dict(repo.ours()),
+                lambda rows=entity_rows: stock.get_online_features(service, rows, True).to_dict(),
+                lambda features=features, rows=entity_rows: ours.get_online_features(
+                    features, rows, True
+                ).to_dict(),
                 target=1,
             )
 

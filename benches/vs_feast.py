@@ -51,7 +51,7 @@ ROWS_PER_ENTITY = 2
 START = datetime(2024, 1, 1, tzinfo=timezone.utc)
 WINDOW = (START - timedelta(days=1), START + timedelta(days=30))
 MAX_MEMORY_MB = 400
-PARTS = ("materializations", "reads")
+PARTS = ("materializations", "reads", "servers")
 
 
 # -- inputs ---------------------------------------------------------------------------------
@@ -166,12 +166,15 @@ class Bench:
             self.run_materializations()
             with self.server.client() as client:
                 client.flushall()
+        if parts == ("materializations",):
+            return
+        reads = Reads(self.folder / "reads", self.server, self.rounds)
         if "reads" in parts:
-            reads = Reads(self.folder / "reads", self.server, self.rounds)
             reads.run()
             self.jobs += reads.jobs
             self.bounds += reads.bounds
             self.jobs += concurrent_reads(reads.repo, self.rounds)
+        if "servers" in parts:
             servers = Servers(self.folder / "reads", reads.applied, reads.repo, self.rounds)
             servers.run()
             self.jobs += servers.jobs
