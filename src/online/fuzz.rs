@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "what does not hold stops the fuzzer")]
 
 use super::Status;
+use super::assemble::FeastStatuses;
 use super::columns::{Row, ViewColumns};
 use crate::error::{Error, ErrorKind};
 use crate::value::column::arrow_type;
@@ -12,17 +13,42 @@ use crate::value::{Column, Layout, ValueType, arrow};
 /// A value as the store gives it; `None` is one that is not there.
 type Stored<'a> = Option<&'a [u8]>;
 
-/// The types of two features, then the values of their rows in turn, each with a byte before
+/// How statuses are given, and whether every second row is too old to be shown.
+#[derive(Clone, Copy)]
+struct Rules {
+    feast: Option<FeastStatuses>,
+    has_old_rows: bool,
+}
+
+impl Rules {
+    fn is_too_old(self, row: usize) -> bool {
+        self.has_old_rows && row % 2 == 1
+    }
+}
+
+/// The types of two features (and, in what is left of these bytes, the rules), then the values of their rows in turn, each with a byte before
 /// it: its length, or 255 for a value that is not there and 254 for all that is left.
 pub fn values(input: &[u8]) {
     let Some((types, rest)) = input.split_first_chunk::<2>() else { return };
+    let rules = Rules {
+        feast: match usize::from(types[0]) / ValueType::ALL.len() {
+            1 => Some(FeastStatuses::Redis),
+            2 => Some(FeastStatuses::Sqlite),
+            _ => None,
+        },
+        has_old_rows: usize::from(types[1]) / ValueType::ALL.len() == 1,
+    };
     let types = types.map(|byte| ValueType::ALL[usize::from(byte) % ValueType::ALL.len()]);
     let values = split(rest);
     values.iter().flatten().for_each(|bytes| value(bytes));
     let columns: Vec<_> = (0..2)
-        .map(|place| column(types[place], values.iter().skip(place).step_by(2).copied()))
+        .map(|place| {
+            let stored = values.iter().copied().skip(place).step_by(2).enumerate();
+            let shown = stored.map(|(row, value)| value.filter(|_| !rules.is_too_old(row)));
+            column(types[place], shown)
+        })
         .collect();
-    view(types, &values, &columns);
+    view(types, rules, &values, &columns);
 }
 
 fn split(mut rest: &[u8]) -> Vec<Stored<'_>> {
@@ -153,12 +179,13 @@ fn same_values<'a>(column: &Column, values: impl Iterator<Item = Stored<'a>> + C
 
 /// The same values as the rows of a view: columns as by themselves, whether or not they began
 /// plain, and the statuses that belong to them.
-fn view(types: [ValueType; 2], values: &[Stored<'_>], expected: &[Option<Alone>]) {
+fn view(types: [ValueType; 2], rules: Rules, values: &[Stored<'_>], expected: &[Option<Alone>]) {
     let rows = values.chunks_exact(2);
     let mut columns = ViewColumns::new(&types, rows.len());
     let count = rows.len();
-    for values in rows {
-        let row = Row { event_timestamp: Some(1), values, is_too_old: false, feast: None };
+    for (row, values) in rows.enumerate() {
+        let is_too_old = rules.is_too_old(row);
+        let row = Row { event_timestamp: Some(1), values, is_too_old, feast: rules.feast };
         if let Err((error, place)) = columns.push(&row) {
             assert_invalid(&error);
             assert!(expected[place].is_none(), "only the view refuses feature {place}");
@@ -168,22 +195,24 @@ fn view(types: [ValueType; 2], values: &[Stored<'_>], expected: &[Option<Alone>]
     // A value without its pair is in a column, but in no row.
     let (times, found) = columns.finish().unwrap();
     assert_eq!(times.len(), count);
-    for ((column, statuses), expected) in found.iter().zip(expected) {
+    for (place, ((column, statuses), expected)) in found.iter().zip(expected).enumerate() {
         let Some(Alone { column: alone, decoded }) = expected else { continue };
         if alone.len() == count {
             assert_eq!((column.layout, column.value_type), (alone.layout, alone.value_type));
             assert_eq!(&column.values, &alone.values);
         }
-        let expected: Vec<Status> = decoded.iter().take(count).map(|got| status(*got)).collect();
+        let stored = values.iter().skip(place).step_by(2);
+        let expected: Vec<Status> = (stored.zip(decoded).take(count).enumerate())
+            .map(|(row, (stored, decoded))| match (stored, decoded) {
+                (Some(_), _) if rules.is_too_old(row) => Status::OutsideMaxAge,
+                (_, Some(Decoded::Present)) => Status::Present,
+                (_, Some(Decoded::Null)) if rules.feast.is_none() => Status::NullValue,
+                (_, Some(Decoded::Null)) => Status::Present,
+                (_, None) if matches!(rules.feast, Some(FeastStatuses::Redis)) => Status::Present,
+                (_, None) => Status::NotFound,
+            })
+            .collect();
         assert_eq!(statuses.iter().collect::<Vec<_>>(), expected);
-    }
-}
-
-fn status(decoded: Option<Decoded>) -> Status {
-    match decoded {
-        Some(Decoded::Present) => Status::Present,
-        Some(Decoded::Null) => Status::NullValue,
-        None => Status::NotFound,
     }
 }
 
@@ -269,16 +298,22 @@ mod tests {
         ]
     }
 
-    fn rows() -> impl Strategy<Value = ([ValueType; 2], Vec<Option<Vec<u8>>>)> {
-        [select(ValueType::ALL), select(ValueType::ALL)]
-            .prop_flat_map(|types| (Just(types), vec(stored(types), 0..9)))
+    /// The types of two features, the rules, and the values.
+    type Rows = ([ValueType; 2], [u8; 2], Vec<Option<Vec<u8>>>);
+
+    fn rows() -> impl Strategy<Value = Rows> {
+        let rules = [0..3_u8, 0..2_u8];
+        ([select(ValueType::ALL), select(ValueType::ALL)], rules)
+            .prop_flat_map(|(types, rules)| (Just(types), Just(rules), vec(stored(types), 0..9)))
     }
 
     /// The input of [`values`]; what is too long for a row is cut.
-    fn input(types: [ValueType; 2], rows: &[Option<Vec<u8>>]) -> Vec<u8> {
-        let place =
+    fn input((types, rules, rows): &Rows) -> Vec<u8> {
+        let place_of =
             |value_type| ValueType::ALL.iter().position(|t| *t == value_type).unwrap() as u8;
-        let mut input = types.map(place).to_vec();
+        let byte =
+            |place: usize| place_of(types[place]) + rules[place] * ValueType::ALL.len() as u8;
+        let mut input = vec![byte(0), byte(1)];
         for row in rows {
             match row {
                 None => input.push(255),
@@ -294,17 +329,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_way_of_decoding_gives_the_same((types, rows) in rows()) {
-            values(&input(types, &rows));
+        fn every_way_of_decoding_gives_the_same(rows in rows()) {
+            values(&input(&rows));
         }
 
         #[test]
         fn values_cut_or_changed_anywhere_are_the_same_in_every_way(
-            (types, rows) in rows(),
+            rows in rows(),
             cut in any::<Index>(),
             (at, byte) in any::<(Index, u8)>(),
         ) {
-            let mut input = input(types, &rows);
+            let mut input = input(&rows);
             let at = at.index(input.len());
             input[at] = byte;
             input.truncate(cut.index(input.len() + 1));
