@@ -265,26 +265,34 @@ class Reads:
         self.a_python_thread()
 
     def two_threads(self) -> None:
-        """Threads that read from a server that costs nothing: prepared replies."""
-        say("two threads")
-        question = FOUR_VIEWS
-        ask = question.to_numpy(self.repo.ours())
-        with BareClient(self.folder, self.server.port).replaying(self.repo, question) as replayed:
-            call = question.to_numpy(replayed)
+        """Where the client is all there is, as with SQLite, and from a server that has its
+        replies ready, whose threads take of the same cores."""
+        sqlite = self.applied.open(self.folder / "threads")
+        sqlite.ours().materialize(*WINDOW, feature_views=["wide"])
+        small = wide(100, 50)
+        self.threads(f"{small.title} from SQLite", small.to_numpy(sqlite.ours()), 1.7)
+        ask = FOUR_VIEWS.to_numpy(self.repo.ours())
+        bare = BareClient(self.folder, self.server.port)
+        with bare.replaying(self.repo, FOUR_VIEWS) as replayed:
+            call = FOUR_VIEWS.to_numpy(replayed)
             assert (call() == ask()).all()
-            one, two = [], []
-            for _ in range(self.rounds.read_rounds):
-                one.append(1 / _reads_a_second(call, 1, self.rounds.seconds_per_round * 2))
-                two.append(1 / _reads_a_second(call, 2, self.rounds.seconds_per_round * 2))
+            self.threads(f"{FOUR_VIEWS.title} from a server of prepared replies", call, None)
+
+    def threads(self, what: str, call: Callable[[], Any], target: float | None) -> None:
+        say(f"two threads, {what}")
+        call()
+        rates: list[list[float]] = [[], []]
+        for _ in range(self.rounds.read_rounds):
+            for found, threads in zip(rates, (1, 2), strict=True):
+                found.append(_reads_a_second(call, threads, 2 * self.rounds.seconds_per_round))
         self.jobs.append(
             Job(
-                f"`to_numpy()`, {question.title}, from a server of prepared replies: a read with "
-                "1 thread (left) and with 2 (right)",
-                [1e3 * value for value in one],
-                [1e3 * value for value in two],
-                "ms",
+                f"feastrs alone, `to_numpy()`, {what}: reads with 1 thread (left) and 2 (right)",
+                *rates,
+                "/s",
                 correct=True,
-                target=None,
+                target=target,
+                more_is_better=True,
             )
         )
 
