@@ -106,7 +106,7 @@ fuzz-coverage: ## The same targets under libFuzzer (needs a C++ compiler); what 
 	  run="cargo run --quiet --bin $$target --"; \
 	  export CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)-fuzz RUSTC_WRAPPER=$(CURDIR)/tests/fuzz/rustc-coverage; \
 	  $$run -max_len=4096 -max_total_time=$(FUZZ_SECONDS) found/$$target corpus/$$target; \
-	  $$run -max_len=4096 -merge=1 corpus/$$target found/$$target; \
+	  $$run -max_len=4096 -merge=1 -use_counters=0 corpus/$$target found/$$target; \
 	done
 
 .PHONY: lint-rust lint-python format
