@@ -47,3 +47,8 @@ mod py;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use error::{Error, ErrorKind, Result};
+
+// The unit tests watch how much is allocated.
+#[cfg(all(test, not(feature = "python")))]
+#[global_allocator]
+static ALLOCATOR: fuzz::Counting = fuzz::Counting;

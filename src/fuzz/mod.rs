@@ -26,9 +26,6 @@ pub fn frugally(target: fn(&[u8]), input: &[u8]) {
 mod tests {
     use super::*;
 
-    #[global_allocator]
-    static ALLOCATOR: Counting = Counting;
-
     #[test]
     fn replies_hold_what_they_promise() {
         mutate::run("replies", replies);
