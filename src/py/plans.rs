@@ -91,7 +91,7 @@ impl Request {
         } else if let Ok(tuple) = features.cast::<PyTuple>() {
             references(tuple.len(), tuple.iter())?
         } else {
-            let name = service_name(features)?;
+            let name = plain(service_name(features)?)?;
             let hash = name.hash()?;
             (Asked::Service(name.unbind()), !hash)
         };
@@ -140,10 +140,20 @@ fn references<'py>(
                 super::type_name(&given)
             ))
         })?;
+        let text = plain(text)?;
         combined = mix(combined, text.hash()?);
         references.push(text.unbind());
     }
     Ok((Asked::References(references), combined))
+}
+
+/// The text as a string of Python's own: a class derived from `str` may hash and compare by
+/// Python code, which must not run while the plans are locked.
+fn plain(text: Bound<'_, PyString>) -> PyResult<Bound<'_, PyString>> {
+    match text.is_exact_instance_of::<PyString>() {
+        true => Ok(text),
+        false => Ok(PyString::new(text.py(), text.to_str()?)),
+    }
 }
 
 fn service_name<'py>(features: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
@@ -203,8 +213,7 @@ impl Plans {
         kept.by_hash.insert(request.hash, (request, prepared.clone()));
     }
 
-    // Held for a lookup or an insertion, in which no Python code runs: strings compare and hash
-    // without any.
+    // Held for a lookup or an insertion, in which no Python code runs: see `plain`.
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.get().lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -164,3 +164,24 @@ def test_many_distinct_rows(repo: Repo) -> None:
     rows = [{"driver_id": i} for i in range(70_000)]
     columns = repo.ours().get_online_features(["driver_stats:label"], rows).to_dict()
     assert sum(label is not None for label in columns["label"]) == 20
+
+
+def test_references_may_be_strings_with_python_code(repo: Repo) -> None:
+    store = repo.ours()
+
+    class Reference(str):
+        """Compares and hashes by code that reads features itself."""
+
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            store.get_online_features(NUMBERS[:1], ROWS[:1])
+            return str.__eq__(self, other)
+
+        def __hash__(self) -> int:
+            return 7
+
+    asked = [store.get_online_features([Reference(name)], ROWS[:1]) for name in NUMBERS * 2]
+
+    names = [name.split(":")[1] for name in NUMBERS * 2]
+    assert [answer.feature_names for answer in asked] == [[name] for name in names]
