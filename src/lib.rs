@@ -41,11 +41,6 @@ pub mod fuzz;
 #[cfg(feature = "python")]
 mod py;
 
-// Of the extension module alone: a Rust program that links the core chooses for itself.
-#[cfg(feature = "python")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 pub use error::{Error, ErrorKind, Result};
 
 // The unit tests watch how much is allocated.
