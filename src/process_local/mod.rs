@@ -1,6 +1,8 @@
-//! State that belongs to one process: [`ProcessLocal`], what a forked child inherits and neither
-//! uses nor drops, and [`process_id`], which tells whose it is.
+//! What a fork does to a process: [`ProcessLocal`], state that a forked child inherits and
+//! neither uses nor drops, [`process_id`], which tells whose it is, and [`fork_gate`], for what
+//! a fork must not interrupt.
 
+pub mod fork_gate;
 mod local;
 mod process_id;
 

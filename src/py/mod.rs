@@ -8,6 +8,7 @@ mod config;
 mod entities;
 mod error;
 mod event_loop;
+mod fork;
 mod materialize;
 mod online;
 mod plans;
@@ -29,6 +30,7 @@ fn type_name(value: &Bound<'_, PyAny>) -> String {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(module)?;
+    fork::register(module.py())?;
     registry::register(module)?;
     value::register(module)?;
     module.add_class::<store::Store>()?;

@@ -1,5 +1,6 @@
 //! The SQLite store itself: its file, and the connections to it that wait to be used again.
 
+use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,7 @@ use crate::call::Call;
 use crate::config::SqliteConfig;
 use crate::error::Result;
 use crate::process_local::ProcessLocal;
+use crate::process_local::fork_gate::NoFork;
 use crate::store::{
     EqualTimestamps, OnlineStore, RowSink, StoreReader, StoredGroup, StoredView, WriteBatch,
     WriteReport,
@@ -53,7 +55,12 @@ impl SqliteStore {
 
 impl File {
     /// Runs `work` on a connection that nobody else uses meanwhile.
+    ///
+    /// No fork meanwhile: SQLite has locks that all of a process's connections share, and
+    /// remembers for all of them which locks on the file one of them holds. A child would
+    /// wait for the first for ever, and take the second for its own.
     fn run<T>(&self, access: Access, work: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
+        let _no_fork = NoFork::hold();
         let waiting = self.idle().pop();
         let mut connection = match waiting {
             // The file may have been replaced or removed since: Feast's teardown unlinks it.
@@ -68,6 +75,18 @@ impl File {
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         // Whoever panicked did so outside of push and pop: the list is whole.
         self.idle.get().lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // Python drops a store with its lock held, which whoever forks may be waiting for:
+        // rather are the connections left open.
+        let idle = mem::take(&mut self.idle);
+        match NoFork::unless_shut() {
+            Some(_no_fork) => drop(idle),
+            None => mem::forget(idle),
+        }
     }
 }
 

@@ -88,7 +88,7 @@ def test_fork_while_reads_are_in_flight(repo: Repo) -> None:
 
     async def main() -> list[int]:
         children = []
-        for _ in range(4):
+        for _ in range(20):
             reads = [asyncio.create_task(ask(store, [i])) for i in range(40)]
             await asyncio.sleep(0)
             children.append(in_child(lambda: asyncio.run(many(store))))
