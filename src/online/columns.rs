@@ -4,10 +4,13 @@
 //! view as long as every value is there in its plain form; a column in which anything else
 //! turns up gets a decoder of its own.
 
+use std::sync::Arc;
+
 use arrow_buffer::Buffer;
 
 use super::answer::{Status, Statuses};
 use super::assemble::FeastStatuses;
+use super::found;
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::wire::{ColumnDecoder, Decoded, PlainDecoder};
 use crate::value::{Column, ValueType};
@@ -48,7 +51,19 @@ pub(super) struct Row<'a> {
 }
 
 /// A feature's values, and what became of each.
-pub(super) type FoundColumn = (Column, Statuses);
+type FoundColumn = (Column, Statuses);
+
+/// The columns of one view once every row has come.
+pub(super) struct FoundView {
+    event_timestamps: Arc<Vec<i64>>,
+    plain: Buffer,
+    features: Vec<FoundValues>,
+}
+
+enum FoundValues {
+    Plain { decoder: PlainDecoder, start: usize },
+    Any(Box<FoundColumn>),
+}
 
 impl ViewColumns {
     pub(super) fn new(value_types: &[ValueType], rows: usize) -> Self {
@@ -96,21 +111,48 @@ impl ViewColumns {
         Ok(())
     }
 
-    /// The event timestamps, and for each feature its column and statuses.
-    pub(super) fn finish(self) -> Result<(Vec<i64>, Vec<FoundColumn>)> {
+    /// What came.
+    pub(super) fn finish(self) -> Result<FoundView> {
+        let features = self.features.into_iter().map(|feature| match feature.values {
+            Values::Plain { decoder, start } => Ok(FoundValues::Plain { decoder, start }),
+            Values::Any(values) => {
+                Ok(FoundValues::Any(Box::new((values.decoder.finish()?, values.statuses))))
+            }
+        });
+        Ok(FoundView {
+            features: features.collect::<Result<_>>()?,
+            event_timestamps: Arc::new(self.event_timestamps),
+            plain: Buffer::from_vec(self.plain),
+        })
+    }
+}
+
+impl FoundView {
+    /// When each row's values were true, microseconds since the epoch; 0: there is no row.
+    pub(super) fn event_timestamps(&self) -> &Arc<Vec<i64>> {
+        &self.event_timestamps
+    }
+
+    /// A feature's values as they lie in memory.
+    pub(super) fn values(&self, feature: usize) -> Option<found::Values<'_>> {
+        Some(match self.features.get(feature)? {
+            FoundValues::Plain { decoder, start } => {
+                let rows = self.event_timestamps.len();
+                found::Values::Plain(decoder.values(&self.plain, *start, rows)?)
+            }
+            FoundValues::Any(found) => found::Values::Column(&found.0),
+        })
+    }
+
+    /// A feature's column.
+    pub(super) fn column(&self, feature: usize) -> Option<FoundColumn> {
         let rows = self.event_timestamps.len();
-        let plain = Buffer::from_vec(self.plain);
-        let columns = self
-            .features
-            .into_iter()
-            .map(|feature| match feature.values {
-                Values::Plain { decoder, start } => {
-                    Ok((decoder.column(&plain, start, rows), Statuses::all_present(rows)))
-                }
-                Values::Any(values) => Ok((values.decoder.finish()?, values.statuses)),
-            })
-            .collect::<Result<_>>()?;
-        Ok((self.event_timestamps, columns))
+        Some(match self.features.get(feature)? {
+            FoundValues::Plain { decoder, start } => {
+                (decoder.column(&self.plain, *start, rows), Statuses::all_present(rows))
+            }
+            FoundValues::Any(found) => FoundColumn::clone(found),
+        })
     }
 }
 
@@ -185,9 +227,10 @@ mod tests {
         push(&mut columns, &[Some(&one), Some(&[0x20, 5])]);
         push(&mut columns, &[Some(&[]), Some(&[0x20, 6])]);
         push(&mut columns, &[Some(&two), None]);
-        let (times, found) = columns.finish().unwrap();
+        let view = columns.finish().unwrap();
+        let found = [0, 1].map(|feature| view.column(feature).unwrap());
 
-        assert_eq!(times, [9, 9, 9]);
+        assert_eq!(view.event_timestamps()[..], [9, 9, 9]);
         let doubles = found[0].0.values.as_primitive::<Float64Type>();
         assert_eq!(doubles.iter().collect::<Vec<_>>(), [Some(1.0), None, Some(2.0)]);
         let integers = found[1].0.values.as_primitive::<Int64Type>();
@@ -204,8 +247,9 @@ mod tests {
             push(&mut columns, &[Some(&double(left)), Some(&double(right))]);
         }
 
-        let (_, found) = columns.finish().unwrap();
+        let view = columns.finish().unwrap();
 
+        let found = [0, 1].map(|feature| view.column(feature).unwrap());
         let [left, right] = [0, 1].map(|i| found[i].0.values.as_primitive::<Float64Type>());
         assert_eq!((&left.values()[..], &right.values()[..]), (&[1.0, 3.0][..], &[2.0, 4.0][..]));
         assert_eq!(right.values().as_ptr(), left.values().as_ptr().wrapping_add(2));

@@ -2,12 +2,17 @@
 //! Compares the ways; knows no protobuf of its own.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "what does not hold stops the fuzzer")]
 
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, Int64Array, TimestampSecondArray};
+
 use super::Status;
 use super::assemble::FeastStatuses;
 use super::columns::{Row, ViewColumns};
+use super::found::Values;
 use crate::error::{Error, ErrorKind};
 use crate::value::column::arrow_type;
-use crate::value::wire::{ColumnDecoder, Decoded, NOT_A_TIME, PlainDecoder, Value};
+use crate::value::wire::{ColumnDecoder, Decoded, NOT_A_TIME, PlainDecoder, PlainValues, Value};
 use crate::value::{Column, Layout, ValueType, arrow};
 
 /// A value as the store gives it; `None` is one that is not there.
@@ -26,8 +31,9 @@ impl Rules {
     }
 }
 
-/// The types of two features (and, in what is left of these bytes, the rules), then the values of their rows in turn, each with a byte before
-/// it: its length, or 255 for a value that is not there and 254 for all that is left.
+/// The types of two features (and, in what is left of these bytes, the rules), then the values
+/// of their rows in turn, each with a byte before it: its length, or 255 for a value that is not
+/// there and 254 for all that is left.
 pub fn values(input: &[u8]) {
     let Some((types, rest)) = input.split_first_chunk::<2>() else { return };
     let rules = Rules {
@@ -193,10 +199,12 @@ fn view(types: [ValueType; 2], rules: Rules, values: &[Stored<'_>], expected: &[
         }
     }
     // A value without its pair is in a column, but in no row.
-    let (times, found) = columns.finish().unwrap();
-    assert_eq!(times.len(), count);
-    for (place, ((column, statuses), expected)) in found.iter().zip(expected).enumerate() {
+    let found = columns.finish().unwrap();
+    assert_eq!(found.event_timestamps().len(), count);
+    for (place, expected) in expected.iter().enumerate() {
         let Some(Alone { column: alone, decoded }) = expected else { continue };
+        let (column, statuses) = found.column(place).unwrap();
+        assert_shown(&found.values(place).unwrap(), &column);
         if alone.len() == count {
             assert_eq!((column.layout, column.value_type), (alone.layout, alone.value_type));
             assert_eq!(&column.values, &alone.values);
@@ -214,6 +222,21 @@ fn view(types: [ValueType; 2], rules: Rules, values: &[Stored<'_>], expected: &[
             .collect();
         assert_eq!(statuses.iter().collect::<Vec<_>>(), expected);
     }
+}
+
+/// Values as they lie in memory are those of the column.
+fn assert_shown(values: &Values<'_>, column: &Column) {
+    let shown: ArrayRef = match *values {
+        Values::Plain(PlainValues::Doubles(values)) => {
+            Arc::new(Float64Array::from(values.to_vec()))
+        }
+        Values::Plain(PlainValues::Integers(values)) => Arc::new(Int64Array::from(values.to_vec())),
+        Values::Plain(PlainValues::Times(values)) => {
+            Arc::new(TimestampSecondArray::from(values.to_vec()).with_timezone("UTC"))
+        }
+        Values::Column(column) => column.values.clone(),
+    };
+    assert_eq!(&shown, &column.values);
 }
 
 #[cfg(test)]

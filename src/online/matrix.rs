@@ -5,9 +5,10 @@ use arrow_array::types::{Float32Type, Float64Type, Int32Type, Int64Type, Timesta
 use arrow_array::{Array, BooleanArray, PrimitiveArray, types::ArrowPrimitiveType};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::value::{Layout, ValueType};
+use crate::value::wire::PlainValues;
+use crate::value::{Column, Layout, ValueType};
 
-use super::answer::{FeatureVector, OnlineFeatures};
+use super::found::{Answer, Values};
 
 /// An element of a matrix.
 pub trait Element: Copy {
@@ -37,28 +38,42 @@ impl Element for f32 {
 
 /// The features (not the join keys) as `rows x features` elements, row after row. Integers,
 /// floats, booleans (0 and 1) and timestamps (seconds) fit; `missing` stands for null.
-pub fn to_matrix<T: Element>(answer: &OnlineFeatures, missing: T) -> Result<Vec<T>> {
-    let features = answer.features();
-    let width = features.len();
-    let mut matrix = vec![missing; answer.rows * width];
-    for (offset, vector) in features.iter().enumerate() {
-        fill(&mut matrix, vector, offset, width)?;
+pub fn to_matrix<T: Element>(answer: &Answer, missing: T) -> Result<Vec<T>> {
+    let join_keys = answer.join_keys();
+    let width = answer.width() - join_keys;
+    let mut matrix = vec![missing; answer.rows() * width];
+    for offset in 0..width {
+        let cells = matrix.iter_mut().skip(offset).step_by(width);
+        match answer.values(join_keys + offset)? {
+            Values::Plain(values) => put_plain(cells, values),
+            Values::Column(column) => fill(cells, column)
+                .ok_or_else(|| not_a_number(answer, join_keys + offset, column.value_type))?,
+        }
     }
     Ok(matrix)
 }
 
-fn fill<T: Element>(
-    matrix: &mut [T],
-    vector: &FeatureVector,
-    offset: usize,
-    width: usize,
-) -> Result<()> {
-    let values = vector.column.values.as_ref();
-    let cells = matrix.iter_mut().skip(offset).step_by(width);
-    if vector.column.layout == Layout::Wire {
-        return Err(not_a_number(vector));
+fn put_plain<'a, T: Element + 'a>(cells: impl Iterator<Item = &'a mut T>, values: PlainValues<'_>) {
+    match values {
+        PlainValues::Doubles(values) => {
+            cells.zip(values).for_each(|(cell, value)| *cell = T::from_f64(*value));
+        }
+        PlainValues::Integers(values) | PlainValues::Times(values) => {
+            cells.zip(values).for_each(|(cell, value)| *cell = T::from_i64(*value));
+        }
     }
-    match vector.column.value_type {
+}
+
+/// None: the column's values are no numbers.
+fn fill<'a, T: Element + 'a>(
+    cells: impl Iterator<Item = &'a mut T>,
+    column: &Column,
+) -> Option<()> {
+    let values = column.values.as_ref();
+    if column.layout == Layout::Wire {
+        return None;
+    }
+    match column.value_type {
         ValueType::Double => put(cells, values.as_primitive::<Float64Type>(), T::from_f64),
         ValueType::Float => {
             put(cells, values.as_primitive::<Float32Type>(), |v| T::from_f64(f64::from(v)));
@@ -71,9 +86,9 @@ fn fill<T: Element>(
             put(cells, values.as_primitive::<TimestampSecondType>(), T::from_i64);
         }
         ValueType::Bool => put_bools(cells, values.as_boolean()),
-        _ => return Err(not_a_number(vector)),
+        _ => return None,
     }
-    Ok(())
+    Some(())
 }
 
 fn put<'a, P: ArrowPrimitiveType, T: Element + 'a>(
@@ -101,13 +116,14 @@ fn put_bools<'a, T: Element + 'a>(cells: impl Iterator<Item = &'a mut T>, values
 }
 
 #[cold]
-fn not_a_number(vector: &FeatureVector) -> Error {
+fn not_a_number(answer: &Answer, column: usize, value_type: ValueType) -> Error {
+    let name = answer.whole().ok().and_then(|whole| whole.vectors.get(column));
     Error::new(
         ErrorKind::TypeMismatch,
         format!(
             "feature '{}' has dtype {}, which is no number; leave it out, or use to_dict or to_arrow",
-            vector.name,
-            vector.column.value_type.dtype()
+            name.map_or("", |vector| &*vector.name),
+            value_type.dtype()
         ),
     )
 }

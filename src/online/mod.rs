@@ -1,4 +1,4 @@
-//! Online reads: references -> [`ReadPlan`] -> store -> [`OnlineFeatures`].
+//! Online reads: references -> [`ReadPlan`] -> store -> [`Answer`].
 //!
 //! [`plan`] and [`assemble`] are pure; [`read`] joins them to a store. Must not know how
 //! requests arrive or how answers are presented.
@@ -7,6 +7,7 @@ pub mod answer;
 mod asked;
 pub mod assemble;
 mod columns;
+pub mod found;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod matrix;
@@ -18,6 +19,7 @@ pub mod read;
 pub mod reference;
 
 pub use answer::{FeatureVector, OnlineFeatures, Status, Statuses};
+pub use found::Answer;
 pub use message::ViewVersion;
 pub use plan::{FeatureSet, PlanOptions, ReadPlan, RequestKey};
 pub use read::{Entities, OnlineReader};

@@ -15,8 +15,8 @@ use crate::registry::FeatureView;
 use crate::store::{OnlineStore, StoreReader, StoredGroup};
 use crate::value::{Column, PackedBytes, ValueType};
 
-use super::answer::{FeatureVector, OnlineFeatures};
-use super::assemble::{Assembler, Found, StatusRules};
+use super::assemble::{Assembler, StatusRules};
+use super::found::{Answer, Found};
 use super::plan::{PlanGroup, ReadPlan};
 
 /// The entities of a request: some of the plan's keys, in the order in which the response
@@ -31,7 +31,7 @@ pub struct Entities {
 
 /// A plan and a store, joined: what is asked again and again, for any entities.
 pub struct OnlineReader {
-    plan: ReadPlan,
+    plan: Arc<ReadPlan>,
     stored: Arc<dyn StoreReader>,
     // For each group, the encoder of keys of the declared types; `None` where a type is not
     // declared.
@@ -51,7 +51,7 @@ impl OnlineReader {
             is_declared.then(|| group.key_encoder(plan.key_version, value_type).ok())?
         };
         let encoders = plan.groups.iter().map(encoder).collect();
-        OnlineReader { plan, stored, encoders }
+        OnlineReader { plan: Arc::new(plan), stored, encoders }
     }
 
     /// What it reads.
@@ -60,12 +60,7 @@ impl OnlineReader {
     }
 
     /// Reads for `entities`.
-    pub fn read(
-        &self,
-        entities: &Entities,
-        rules: &StatusRules,
-        call: &Call<'_>,
-    ) -> Result<OnlineFeatures> {
+    pub fn read(&self, entities: Entities, rules: &StatusRules, call: &Call<'_>) -> Result<Answer> {
         let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
         let mut assembler = lookup.assembler(rules);
         self.stored.read(&lookup.keys, &mut assembler, call)?;
@@ -77,10 +72,10 @@ impl OnlineReader {
     /// Dropped, it stops.
     pub async fn read_async(
         &self,
-        entities: &Entities,
+        entities: Entities,
         rules: &StatusRules,
         deadline: Option<Instant>,
-    ) -> Result<OnlineFeatures> {
+    ) -> Result<Answer> {
         let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
         let mut assembler = lookup.assembler(rules);
         self.stored.read_async(&lookup.keys, &mut assembler, deadline).await?;
@@ -91,8 +86,8 @@ impl OnlineReader {
 
 /// One read before and after the store: pure.
 struct Lookup<'a> {
-    plan: &'a ReadPlan,
-    entities: &'a Entities,
+    plan: &'a Arc<ReadPlan>,
+    entities: Entities,
     // For each group of the plan, its keys, each once, and for each row of the request which
     // one it is; `None`: row i is key i.
     keys: Vec<PackedBytes>,
@@ -101,9 +96,9 @@ struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     fn new(
-        plan: &'a ReadPlan,
+        plan: &'a Arc<ReadPlan>,
         encoders: &[Option<KeyEncoder>],
-        entities: &'a Entities,
+        entities: Entities,
     ) -> Result<Self> {
         if let Some(on_demand) = &plan.on_demand {
             let given = entities.columns.iter().map(|(key, _)| plan.keys[*key].name.as_str());
@@ -111,7 +106,7 @@ impl<'a> Lookup<'a> {
         }
         let (mut keys, mut rows) = (Vec::new(), Vec::new());
         for (group, prepared) in plan.groups.iter().zip(encoders) {
-            let unique = unique_keys(plan, group, prepared.as_ref(), entities)?;
+            let unique = unique_keys(plan, group, prepared.as_ref(), &entities)?;
             keys.push(unique.keys);
             rows.push(unique.rows);
         }
@@ -125,20 +120,13 @@ impl<'a> Lookup<'a> {
     }
 
     /// The answer, from what was found.
-    fn answer(self, found: Found, rules: &StatusRules) -> Result<OnlineFeatures> {
-        let Lookup { plan, entities, rows, .. } = self;
-        let no_time = Arc::new(vec![0; entities.rows]);
-        let mut vectors = Vec::with_capacity(entities.columns.len() + plan.columns.len());
-        for (key, column) in &entities.columns {
-            let name = &plan.keys[*key].name;
-            vectors.push(FeatureVector::of_request(name, column.clone(), no_time.clone()));
-        }
-        vectors.extend(found.into_vectors(plan, &rows)?);
-        let join_keys = entities.columns.len();
-        let answer = OnlineFeatures { vectors, join_keys, rows: entities.rows };
-        match &plan.precomputed {
+    fn answer(self, found: Found, rules: &StatusRules) -> Result<Answer> {
+        let answer = Answer::new(self.plan.clone(), self.entities, self.rows, found);
+        match &self.plan.precomputed {
             None => Ok(answer),
-            Some(precomputed) => precomputed.unpack(answer, rules, now_micros()),
+            Some(precomputed) => {
+                Ok(precomputed.unpack(answer.into_whole()?, rules, now_micros())?.into())
+            }
         }
     }
 }

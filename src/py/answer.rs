@@ -14,11 +14,14 @@ use crate::error::{Error, ErrorKind};
 use crate::online::assemble::StatusRules;
 use crate::online::matrix::to_matrix;
 use crate::online::on_demand::{ComputedView, OnDemand};
-use crate::online::{FeatureVector, OnlineFeatures, ReadPlan, Status, ViewVersion, message};
+use crate::online::{
+    Answer, FeatureVector, OnlineFeatures, ReadPlan, Status, ViewVersion, message,
+};
 use crate::value::wire::ColumnDecoder;
 use crate::value::{Column, ValueType, arrow};
 
-use super::value::column_to_list;
+use super::plans::Names;
+use super::value::{self, column_to_list};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
@@ -29,9 +32,8 @@ type Pickled<'py> = (Bound<'py, PyBytes>, Vec<i32>, usize);
 /// method that is called, and not before.
 #[pyclass(frozen, module = "feastrs._native")]
 pub struct OnlineResult {
-    answer: OnlineFeatures,
-    // Those of the vectors, as Python strings.
-    names: Vec<Py<PyString>>,
+    answer: Answer,
+    names: Names,
     // Empty unless the request asked for them.
     view_versions: Arc<[ViewVersion]>,
     // What functions have still to compute; `None`: nothing.
@@ -44,36 +46,59 @@ struct Pending {
 }
 
 impl OnlineResult {
-    pub(super) fn new(answer: OnlineFeatures, names: Vec<Py<PyString>>) -> Self {
-        OnlineResult { answer, names, view_versions: Arc::default(), pending: None }
-    }
-
-    fn named(py: Python<'_>, answer: OnlineFeatures, view_versions: Arc<[ViewVersion]>) -> Self {
+    fn new(
+        py: Python<'_>,
+        answer: OnlineFeatures,
+        view_versions: Arc<[ViewVersion]>,
+    ) -> OnlineResult {
         let names = answer.vectors.iter();
         let names = names.map(|vector| PyString::intern(py, &vector.name).unbind()).collect();
-        OnlineResult { view_versions, ..OnlineResult::new(answer, names) }
+        OnlineResult {
+            answer: answer.into(),
+            names: Names::Own(names),
+            view_versions,
+            pending: None,
+        }
     }
 
-    /// With what the plan of its read says besides: versions, if they are wanted, and
-    /// functions that have still to run.
-    pub(super) fn of(mut self, plan: &ReadPlan, rules: &StatusRules, wants_versions: bool) -> Self {
-        if wants_versions {
-            self.view_versions = plan.view_versions.clone();
-        }
-        self.pending = plan.on_demand.clone().map(|on_demand| Pending {
+    /// The answer that `plan` gave, with what the plan says besides: versions, if they are
+    /// wanted, and functions that have still to run.
+    pub(super) fn of(
+        plan: &ReadPlan,
+        names: Names,
+        answer: Answer,
+        rules: &StatusRules,
+        wants_versions: bool,
+    ) -> Self {
+        let view_versions = match wants_versions {
+            true => plan.view_versions.clone(),
+            false => Arc::default(),
+        };
+        let pending = plan.on_demand.clone().map(|on_demand| Pending {
             on_demand,
             null_status: match rules.feast {
                 None => Status::NullValue,
                 Some(_) => Status::Present,
             },
         });
-        self
+        OnlineResult { answer, names, view_versions, pending }
+    }
+
+    fn columns(&self) -> crate::Result<&[FeatureVector]> {
+        Ok(&self.answer.whole()?.vectors)
+    }
+
+    /// The name of column `index`.
+    fn name(&self, index: usize) -> crate::Result<&Py<PyString>> {
+        self.names.get(index).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("column {index} of an answer has no name"))
+        })
     }
 
     fn struct_array(&self, include_event_timestamps: bool) -> crate::Result<StructArray> {
         let mut fields: Vec<Field> = Vec::new();
         let mut arrays: Vec<ArrayRef> = Vec::new();
-        for vector in &self.answer.vectors {
+        for vector in self.columns()? {
             let (field, array) = arrow::export(&vector.column, &vector.name)?;
             fields.push(field);
             arrays.push(array);
@@ -93,19 +118,19 @@ impl OnlineResult {
 impl OnlineResult {
     /// Column names: join keys, then features in the order asked.
     #[getter]
-    fn names(&self) -> Vec<&str> {
-        self.answer.vectors.iter().map(|vector| &*vector.name).collect()
+    fn names(&self) -> crate::Result<Vec<&str>> {
+        Ok(self.columns()?.iter().map(|vector| &*vector.name).collect())
     }
 
     /// Names of the features alone, in the order asked.
     #[getter]
-    fn feature_names(&self) -> Vec<&str> {
-        self.answer.features().iter().map(|vector| &*vector.name).collect()
+    fn feature_names(&self) -> crate::Result<Vec<&str>> {
+        Ok(self.answer.whole()?.features().iter().map(|vector| &*vector.name).collect())
     }
 
     /// Rows of the request.
     fn __len__(&self) -> usize {
-        self.answer.rows
+        self.answer.rows()
     }
 
     /// Column name -> list of values.
@@ -116,13 +141,13 @@ impl OnlineResult {
         include_event_timestamps: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        for (vector, name) in self.answer.vectors.iter().zip(&self.names) {
-            dict.set_item(name, column_to_list(py, &vector.column)?)?;
+        for index in 0..self.answer.width() {
+            let list = value::to_list(py, &self.answer.values(index)?)?;
+            dict.set_item(self.name(index)?, list)?;
             if include_event_timestamps {
-                dict.set_item(
-                    timestamp_name(vector),
-                    PyList::new(py, seconds(vector).collect::<Vec<_>>())?,
-                )?;
+                let vector = &self.columns()?[index];
+                let seconds = PyList::new(py, seconds(vector).collect::<Vec<_>>())?;
+                dict.set_item(timestamp_name(vector), seconds)?;
             }
         }
         Ok(dict)
@@ -131,7 +156,7 @@ impl OnlineResult {
     /// Column name -> list of status names.
     fn statuses<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        for vector in &self.answer.vectors {
+        for vector in self.columns()? {
             let names: Vec<&str> = vector.statuses.iter().map(|status| status.name()).collect();
             dict.set_item(&*vector.name, names)?;
         }
@@ -156,7 +181,7 @@ impl OnlineResult {
     fn on_demand_inputs<'py>(&self, py: Python<'py>, view: usize) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         if let Some(pending) = &self.pending {
-            for (name, vector) in pending.on_demand.inputs(view, &self.answer) {
+            for (name, vector) in pending.on_demand.inputs(view, self.answer.whole()?) {
                 dict.set_item(name, column_to_list(py, &vector.column)?)?;
             }
         }
@@ -182,9 +207,10 @@ impl OnlineResult {
             });
             columns.push(decoded.collect::<crate::Result<Vec<_>>>()?);
         }
-        let whole =
-            py.detach(|| pending.on_demand.finish(&self.answer, columns, pending.null_status))?;
-        Ok(OnlineResult::named(py, whole, self.view_versions.clone()))
+        let whole = py.detach(|| {
+            pending.on_demand.finish(self.answer.whole()?, columns, pending.null_status)
+        })?;
+        Ok(OnlineResult::new(py, whole, self.view_versions.clone()))
     }
 
     /// View -> version, where the request asked for versions.
@@ -198,7 +224,7 @@ impl OnlineResult {
 
     /// A serialized `feast.serving.GetOnlineFeaturesResponse`.
     fn to_wire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = py.detach(|| message::encode(&self.answer, &self.view_versions))?;
+        let bytes = py.detach(|| message::encode(self.answer.whole()?, &self.view_versions))?;
         Ok(PyBytes::new(py, &bytes))
     }
 
@@ -215,14 +241,14 @@ impl OnlineResult {
             .map(|number| ValueType::require(number, "a column of an answer"))
             .collect::<crate::Result<Vec<_>>>()?;
         let (answer, versions) = py.detach(|| message::decode(wire, &types, join_keys))?;
-        Ok(OnlineResult::named(py, answer, versions.into()))
+        Ok(OnlineResult::new(py, answer, versions.into()))
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Pickled<'py>)> {
-        let types =
-            self.answer.vectors.iter().map(|vector| vector.column.value_type as i32).collect();
+        let columns = self.columns()?.iter();
+        let types = columns.map(|vector| vector.column.value_type as i32).collect();
         let again = py.get_type::<Self>().getattr("from_wire")?;
-        Ok((again, (self.to_wire(py)?, types, self.answer.join_keys)))
+        Ok((again, (self.to_wire(py)?, types, self.answer.join_keys())))
     }
 
     /// The features as a NumPy array of shape (rows, features).
@@ -232,7 +258,7 @@ impl OnlineResult {
         dtype: &str,
         missing: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let shape = [self.answer.rows, self.answer.features().len()];
+        let shape = [self.answer.rows(), self.answer.width() - self.answer.join_keys()];
         match dtype {
             "float64" => {
                 let matrix = py.detach(|| to_matrix::<f64>(&self.answer, missing))?;

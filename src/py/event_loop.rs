@@ -14,16 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 use tokio::task::AbortHandle;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::online::assemble::StatusRules;
-use crate::online::{Entities, OnlineFeatures};
+use crate::online::{Answer, Entities};
 use crate::runtime;
 
 use super::answer::OnlineResult;
-use super::plans::Prepared;
+use super::plans::{Names, Prepared};
 
 /// The reads in flight of one event loop. All methods but `abort` and `wake` are called on the
 /// loop's own thread.
@@ -41,7 +40,7 @@ pub struct LoopReads {
 /// What waits on Python's side.
 struct InFlight {
     future: Py<PyAny>,
-    names: Vec<Py<PyString>>,
+    names: Names,
     prepared: Arc<Prepared>,
     rules: StatusRules,
     wants_versions: bool,
@@ -50,12 +49,12 @@ struct InFlight {
 
 /// Outcomes that the loop has not taken yet, by the numbers of their reads.
 struct Finished {
-    outcomes: Mutex<Vec<(u64, Result<OnlineFeatures>)>>,
+    outcomes: Mutex<Vec<(u64, Result<Answer>)>>,
     bell: UnixStream,
 }
 
 impl Finished {
-    fn push(&self, number: u64, outcome: Result<OnlineFeatures>) {
+    fn push(&self, number: u64, outcome: Result<Answer>) {
         let mut outcomes = lock(&self.outcomes);
         outcomes.push((number, outcome));
         let is_first = outcomes.len() == 1;
@@ -76,11 +75,11 @@ impl Finished {
 struct Report {
     finished: Arc<Finished>,
     number: u64,
-    outcome: Option<Result<OnlineFeatures>>,
+    outcome: Option<Result<Answer>>,
 }
 
 impl Report {
-    fn outcome_is(mut self, outcome: Result<OnlineFeatures>) {
+    fn outcome_is(mut self, outcome: Result<Answer>) {
         self.outcome = Some(outcome);
     }
 }
@@ -98,7 +97,6 @@ impl LoopReads {
     /// Starts a read whose answer `future` shall have; gives its number.
     pub(super) fn start(
         &self,
-        py: Python<'_>,
         prepared: Arc<Prepared>,
         entities: Entities,
         rules: StatusRules,
@@ -106,11 +104,11 @@ impl LoopReads {
         future: Py<PyAny>,
     ) -> Result<u64> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
-        let names = prepared.names(py, &entities);
+        let names = Names::of(prepared.clone(), &entities);
         let report = Report { finished: self.finished.clone(), number, outcome: None };
         let asked = prepared.clone();
         let task = runtime::handle()?.spawn(async move {
-            let outcome = asked.reader.read_async(&entities, &rules, None).await;
+            let outcome = asked.reader.read_async(entities, &rules, None).await;
             report.outcome_is(outcome);
         });
         // Before the loop looks for it: that happens on this thread, too.
@@ -209,15 +207,15 @@ impl LoopReads {
 }
 
 /// Gives the future the outcome, unless it was cancelled meanwhile.
-fn settle(py: Python<'_>, in_flight: InFlight, outcome: Result<OnlineFeatures>) -> PyResult<()> {
+fn settle(py: Python<'_>, in_flight: InFlight, outcome: Result<Answer>) -> PyResult<()> {
     let InFlight { future, names, prepared, rules, wants_versions, .. } = in_flight;
     if future.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
         return Ok(());
     }
     match outcome {
         Ok(answer) => {
-            let result = OnlineResult::new(answer, names);
-            let result = result.of(prepared.reader.plan(), &rules, wants_versions);
+            let plan = prepared.reader.plan();
+            let result = OnlineResult::of(plan, names, answer, &rules, wants_versions);
             future.call_method1(py, intern!(py, "set_result"), (result,))?;
         }
         Err(error) => {

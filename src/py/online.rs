@@ -11,24 +11,24 @@ use crate::process_local::ProcessLocal;
 use super::answer::OnlineResult;
 use super::entities::to_entities;
 use super::event_loop::LoopReads;
-use super::plans::Prepared;
+use super::plans::{Names, Prepared};
 use super::signals::interruptible;
 use super::store::Store;
 
 /// Reads what `prepared` says for the entities of `entity_rows`.
 pub fn read(
     py: Python<'_>,
-    prepared: &Prepared,
+    prepared: Arc<Prepared>,
     entity_rows: &Bound<'_, PyAny>,
     rules: &StatusRules,
     wants_versions: bool,
 ) -> PyResult<OnlineResult> {
-    let entities = to_entities(prepared, entity_rows)?;
+    let entities = to_entities(&prepared, entity_rows)?;
+    let names = Names::of(prepared.clone(), &entities);
 
-    let answer = py.detach(|| prepared.reader.read(&entities, rules, &interruptible()))?;
+    let answer = py.detach(|| prepared.reader.read(entities, rules, &interruptible()))?;
 
-    let result = OnlineResult::new(answer, prepared.names(py, &entities));
-    Ok(result.of(prepared.reader.plan(), rules, wants_versions))
+    Ok(OnlineResult::of(prepared.reader.plan(), names, answer, rules, wants_versions))
 }
 
 /// Starts the same read for `reads`' loop: `future` will have the answer. Gives its number.
@@ -42,7 +42,7 @@ pub fn start(
 ) -> PyResult<u64> {
     let entities = to_entities(&prepared, entity_rows)?;
 
-    Ok(reads.start(future.py(), prepared, entities, rules, wants_versions, future.unbind())?)
+    Ok(reads.start(prepared, entities, rules, wants_versions, future.unbind())?)
 }
 
 /// A reader that was prepared once, for the registry as it is: when the registry changes, it
@@ -99,7 +99,7 @@ impl OnlineReader {
     /// Reads for the entities of `entities`: a list of dicts, or a dict of columns.
     fn read(&self, py: Python<'_>, entities: &Bound<'_, PyAny>) -> PyResult<OnlineResult> {
         let prepared = self.prepared(py)?;
-        read(py, &prepared, entities, &self.store.get().status_rules(), false)
+        read(py, prepared, entities, &self.store.get().status_rules(), false)
     }
 
     /// Starts reading for the entities of `entities`; see `feastrs.event_loop`.

@@ -48,11 +48,32 @@ impl Prepared {
             _ => None,
         }
     }
+}
 
-    /// Names of an answer's columns: the entities' first, then what was asked.
-    pub fn names(&self, py: Python<'_>, entities: &Entities) -> Vec<Py<PyString>> {
-        let keys = entities.columns.iter().filter_map(|(key, _)| self.key_names.get(*key));
-        keys.chain(&self.column_names).map(|name| name.clone_ref(py)).collect()
+/// Names of an answer's columns, as Python strings.
+pub enum Names {
+    /// Those of the plan's keys that were given, and of its columns.
+    Prepared(Arc<Prepared>, Vec<usize>),
+    /// Its own.
+    Own(Vec<Py<PyString>>),
+}
+
+impl Names {
+    /// Of the answer for `entities`.
+    pub fn of(prepared: Arc<Prepared>, entities: &Entities) -> Self {
+        let keys = entities.columns.iter().map(|(key, _)| *key).collect();
+        Names::Prepared(prepared, keys)
+    }
+
+    /// The name of column `index`.
+    pub fn get(&self, index: usize) -> Option<&Py<PyString>> {
+        match self {
+            Names::Prepared(prepared, keys) => match keys.get(index) {
+                Some(key) => prepared.key_names.get(*key),
+                None => prepared.column_names.get(index - keys.len()),
+            },
+            Names::Own(names) => names.get(index),
+        }
     }
 }
 

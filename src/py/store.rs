@@ -335,7 +335,7 @@ impl Store {
     ) -> PyResult<OnlineResult> {
         let prepared = self.prepared(py, features, full_feature_names)?;
         let wants_versions = include_feature_view_version_metadata;
-        online::read(py, &prepared, entity_rows, &self.status_rules(), wants_versions)
+        online::read(py, prepared, entity_rows, &self.status_rules(), wants_versions)
     }
 
     /// Starts reading features online; see `feastrs.event_loop`.

@@ -314,8 +314,8 @@ fn drivers(ids: &[i64]) -> Entities {
 fn statuses(store: &Rows, rules: &StatusRules) -> (Status, bool, i64) {
     let plan = plan_of(&["stats:a"], false).unwrap();
     let answer =
-        OnlineReader::new(plan, store).read(&drivers(&[1]), rules, &Call::unlimited()).unwrap();
-    let vector = &answer.features()[0];
+        OnlineReader::new(plan, store).read(drivers(&[1]), rules, &Call::unlimited()).unwrap();
+    let vector = &answer.whole().unwrap().features()[0];
     (vector.statuses.get(0), vector.column.is_null(0), vector.event_timestamps[0])
 }
 
@@ -353,12 +353,13 @@ fn repeated_entities_come_back_in_every_row_and_into_the_matrix() {
     let entities = drivers(&[3, 1, 3]);
 
     let answer = OnlineReader::new(plan, &row)
-        .read(&entities, &StatusRules::default(), &Call::unlimited())
+        .read(entities, &StatusRules::default(), &Call::unlimited())
         .unwrap();
 
-    let names: Vec<&str> = answer.vectors.iter().map(|vector| &*vector.name).collect();
+    let whole = answer.whole().unwrap();
+    let names: Vec<&str> = whole.vectors.iter().map(|vector| &*vector.name).collect();
     assert_eq!(names, ["driver_id", "b", "c"]);
-    assert!(answer.vectors.iter().all(|vector| vector.column.len() == 3));
+    assert!(whole.vectors.iter().all(|vector| vector.column.len() == 3));
     assert_eq!(to_matrix(&answer, f64::NAN).unwrap(), [7.0; 6]);
 }
 
@@ -369,8 +370,9 @@ fn a_missing_join_key_is_named() {
     let nobody = Entities { columns: Vec::new(), rows: 1 };
 
     let error = OnlineReader::new(plan, &row)
-        .read(&nobody, &StatusRules::default(), &Call::unlimited())
-        .unwrap_err();
+        .read(nobody, &StatusRules::default(), &Call::unlimited())
+        .err()
+        .unwrap();
 
     assert_eq!(error.kind(), ErrorKind::JoinKeyMissing);
     assert!(error.to_string().contains("driver_id"), "{error}");

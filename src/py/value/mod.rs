@@ -16,4 +16,4 @@ mod to_python;
 
 pub use codec::register;
 pub use keys::{list_to_column, list_to_shown};
-pub use to_python::column_to_list;
+pub use to_python::{column_to_list, to_list};

@@ -10,8 +10,26 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
 
-use crate::value::wire::{Entries, NOT_A_TIME, Value};
+use crate::online::found::Values;
+use crate::value::wire::{Entries, NOT_A_TIME, PlainValues, Value};
 use crate::value::{Column, Layout, ValueType};
+
+/// The rows as Python objects; see [`column_to_list`].
+pub fn to_list<'py>(py: Python<'py>, values: &Values<'_>) -> PyResult<Bound<'py, PyList>> {
+    match values {
+        Values::Plain(PlainValues::Doubles(values)) => {
+            PyList::new(py, values.iter().map(|value| PyFloat::new(py, *value)))
+        }
+        Values::Plain(PlainValues::Integers(values)) => {
+            PyList::new(py, values.iter().map(|value| PyInt::new(py, *value)))
+        }
+        Values::Plain(PlainValues::Times(values)) => {
+            let times = values.iter().map(|second| time(py, *second));
+            PyList::new(py, times.collect::<PyResult<Vec<_>>>()?)
+        }
+        Values::Column(column) => column_to_list(py, column),
+    }
+}
 
 /// The rows as Python objects, `None` for null: int, float, bool, str, bytes, aware datetimes,
 /// `uuid.UUID`, `decimal.Decimal`, lists, sets, dicts and parsed JSON, as Feast gives them.

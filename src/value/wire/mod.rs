@@ -17,7 +17,7 @@ mod value;
 pub(crate) mod writer;
 
 pub use decode::{ColumnDecoder, Decoded};
-pub use plain::PlainDecoder;
+pub use plain::{PlainDecoder, PlainValues};
 pub use value::{Entries, Value};
 
 /// The timestamp that means "no timestamp": NumPy's NaT, as Feast stores it.

@@ -18,6 +18,17 @@ pub struct PlainDecoder {
     kind: Kind,
 }
 
+/// Plain values of one type, all there.
+#[derive(Clone, Copy, Debug)]
+pub enum PlainValues<'a> {
+    /// Of type `Double`.
+    Doubles(&'a [f64]),
+    /// Of type `Int64`.
+    Integers(&'a [i64]),
+    /// Of type `UnixTimestamp`: seconds since the epoch.
+    Times(&'a [i64]),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Double,
@@ -49,6 +60,22 @@ impl PlainDecoder {
                 lone_varint(payload).filter(|number| *number as i64 != super::NOT_A_TIME)
             }
         }
+    }
+
+    /// What was decoded, as values of their type. `buffer` holds what [`decode`](Self::decode)
+    /// gave.
+    pub fn values<'a>(
+        &self,
+        buffer: &'a Buffer,
+        start: usize,
+        rows: usize,
+    ) -> Option<PlainValues<'a>> {
+        let rows = start..start + rows;
+        Some(match self.kind {
+            Kind::Double => PlainValues::Doubles(buffer.typed_data().get(rows)?),
+            Kind::Int64 => PlainValues::Integers(buffer.typed_data().get(rows)?),
+            Kind::UnixTimestamp => PlainValues::Times(buffer.typed_data().get(rows)?),
+        })
     }
 
     /// The column whose values are those of `buffer` from the `start`th on.

@@ -1,0 +1,204 @@
+//! What a read found, as it lies in memory, and the answer: columns are made of it when they
+//! are asked for, since whoever wants Python objects or a matrix needs none. Pure.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow_array::UInt32Array;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::value::Column;
+use crate::value::wire::PlainValues;
+
+use super::answer::{FeatureVector, OnlineFeatures, Statuses};
+use super::columns::FoundView;
+use super::plan::{PlanColumn, ReadPlan};
+use super::read::Entities;
+
+/// Everything that was found, by group and view.
+pub struct Found {
+    pub(super) groups: Vec<Vec<FoundView>>,
+}
+
+/// The answer to one read.
+pub struct Answer {
+    form: Form,
+}
+
+enum Form {
+    Found(Box<FoundAnswer>),
+    Whole(OnlineFeatures),
+}
+
+struct FoundAnswer {
+    plan: Arc<ReadPlan>,
+    entities: Entities,
+    // For each group, which key each row of the request asked for; `None`: row `i` is key `i`.
+    row_maps: Vec<Option<UInt32Array>>,
+    found: Found,
+    whole: OnceLock<OnlineFeatures>,
+}
+
+/// The values of one column of an answer, row by row.
+pub enum Values<'a> {
+    /// All there.
+    Plain(PlainValues<'a>),
+    /// Any.
+    Column(&'a Column),
+}
+
+impl From<OnlineFeatures> for Answer {
+    fn from(whole: OnlineFeatures) -> Self {
+        Answer { form: Form::Whole(whole) }
+    }
+}
+
+impl Answer {
+    /// The answer for `entities`, of what was found for them.
+    pub(super) fn new(
+        plan: Arc<ReadPlan>,
+        entities: Entities,
+        row_maps: Vec<Option<UInt32Array>>,
+        found: Found,
+    ) -> Self {
+        let whole = OnceLock::new();
+        let found = FoundAnswer { plan, entities, row_maps, found, whole };
+        Answer { form: Form::Found(Box::new(found)) }
+    }
+
+    /// Rows of the request.
+    pub fn rows(&self) -> usize {
+        match &self.form {
+            Form::Found(found) => found.entities.rows,
+            Form::Whole(whole) => whole.rows,
+        }
+    }
+
+    /// How many columns there are.
+    pub fn width(&self) -> usize {
+        match &self.form {
+            Form::Found(found) => self.join_keys() + found.plan.columns.len(),
+            Form::Whole(whole) => whole.vectors.len(),
+        }
+    }
+
+    /// How many of the columns, the first ones, are join keys.
+    pub fn join_keys(&self) -> usize {
+        match &self.form {
+            Form::Found(found) => found.entities.columns.len(),
+            Form::Whole(whole) => whole.join_keys,
+        }
+    }
+
+    /// The values of column `index`, join keys first.
+    pub fn values(&self, index: usize) -> Result<Values<'_>> {
+        let values = match &self.form {
+            Form::Found(found) if found.row_maps.iter().all(Option::is_none) => found.values(index),
+            _ => self.whole()?.vectors.get(index).map(|vector| Values::Column(&vector.column)),
+        };
+        values.ok_or_else(|| no_such_column(index))
+    }
+
+    /// The whole answer in columns.
+    pub fn whole(&self) -> Result<&OnlineFeatures> {
+        match &self.form {
+            Form::Found(found) => found.whole(),
+            Form::Whole(whole) => Ok(whole),
+        }
+    }
+
+    /// The whole answer in columns.
+    pub fn into_whole(self) -> Result<OnlineFeatures> {
+        match self.form {
+            Form::Found(mut found) => {
+                found.whole()?;
+                found.whole.take().ok_or_else(|| no_such_column(0))
+            }
+            Form::Whole(whole) => Ok(whole),
+        }
+    }
+}
+
+impl FoundAnswer {
+    fn values(&self, index: usize) -> Option<Values<'_>> {
+        let keys = &self.entities.columns;
+        match keys.get(index) {
+            Some((_, column)) => Some(Values::Column(column)),
+            None => self.found.values(self.plan.columns.get(index - keys.len())?),
+        }
+    }
+
+    fn whole(&self) -> Result<&OnlineFeatures> {
+        if let Some(whole) = self.whole.get() {
+            return Ok(whole);
+        }
+        let entities = &self.entities;
+        let no_time = Arc::new(vec![0; entities.rows]);
+        let mut vectors = Vec::with_capacity(entities.columns.len() + self.plan.columns.len());
+        for (key, column) in &entities.columns {
+            let name = &self.plan.keys[*key].name;
+            vectors.push(FeatureVector::of_request(name, column.clone(), no_time.clone()));
+        }
+        vectors.extend(self.found.vectors(&self.plan, &self.row_maps)?);
+        let join_keys = entities.columns.len();
+        let whole = OnlineFeatures { vectors, join_keys, rows: entities.rows };
+        Ok(self.whole.get_or_init(|| whole))
+    }
+}
+
+impl Found {
+    fn values(&self, column: &PlanColumn) -> Option<Values<'_>> {
+        self.groups.get(column.group)?.get(column.view)?.values(column.feature)
+    }
+
+    /// The columns in the plan's order, with the rows of the request.
+    fn vectors(
+        &self,
+        plan: &ReadPlan,
+        row_maps: &[Option<UInt32Array>],
+    ) -> Result<Vec<FeatureVector>> {
+        let times = self.mapped_times(row_maps);
+        plan.columns
+            .iter()
+            .map(|column| {
+                let (values, statuses) = self.column(column)?;
+                let event_timestamps = times[column.group][column.view].clone();
+                let name = column.name.clone();
+                match &row_maps[column.group] {
+                    None => Ok(FeatureVector { name, column: values, statuses, event_timestamps }),
+                    Some(rows) => Ok(FeatureVector {
+                        name,
+                        column: values.take(rows)?,
+                        statuses: statuses.take(rows),
+                        event_timestamps,
+                    }),
+                }
+            })
+            .collect()
+    }
+
+    fn mapped_times(&self, row_maps: &[Option<UInt32Array>]) -> Vec<Vec<Arc<Vec<i64>>>> {
+        let mapped = |view: &FoundView, rows: &Option<UInt32Array>| match rows {
+            None => view.event_timestamps().clone(),
+            Some(rows) => {
+                let times = view.event_timestamps();
+                Arc::new(rows.values().iter().map(|&row| times[row as usize]).collect())
+            }
+        };
+        self.groups
+            .iter()
+            .zip(row_maps)
+            .map(|(views, rows)| views.iter().map(|view| mapped(view, rows)).collect())
+            .collect()
+    }
+
+    fn column(&self, column: &PlanColumn) -> Result<(Column, Statuses)> {
+        let view = self.groups.get(column.group).and_then(|views| views.get(column.view));
+        let found = view.and_then(|view| view.column(column.feature));
+        found.ok_or_else(|| no_such_column(column.feature))
+    }
+}
+
+#[cold]
+fn no_such_column(index: usize) -> Error {
+    Error::new(ErrorKind::Internal, format!("the answer has no column {index}"))
+}
