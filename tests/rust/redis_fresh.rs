@@ -1,64 +1,12 @@
 //! New entities against a real server: their hash is sent whole, and what is found afterwards
 //! is what field by field would have left; a server that refuses costs nothing but time.
 
-use feastrs::call::Call;
 use feastrs::config::RedisConfig;
-use feastrs::store::redis::RedisStore;
-use feastrs::store::{OnlineStore, StoredView, WriteBatch, WriteReport};
+use feastrs::store::WriteReport;
 
-use crate::redis_rows::{packed, read, view, write};
-use crate::redis_server::{RedisServer, Reply, config};
-
-const ROWS: usize = 300;
-
-fn names(count: usize) -> Vec<String> {
-    (0..count).map(|index| format!("key{index}")).collect()
-}
-
-/// Values of every length class: empty, short, at the listpack's limit, and beyond it.
-fn value(row: usize, feature: usize) -> Vec<u8> {
-    let length = [0, 1, 9, 63, 64, 65, 300, 20_000][(row + feature) % 8];
-    vec![b'a' + (row % 26) as u8; if row.is_multiple_of(3) { length } else { length.min(64) }]
-}
-
-fn write_rows(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) -> WriteReport {
-    let column =
-        |feature: usize| packed((0..rows).map(|row| value(row, feature)).collect::<Vec<_>>());
-    let values: Vec<_> = (0..view.features.len()).map(column).collect();
-    let batch = WriteBatch {
-        view,
-        keys: &packed(names(rows)),
-        event_timestamps: &vec![micros; rows],
-        created_timestamps: None,
-        values: &values,
-    };
-    store.write(&batch, &Call::unlimited()).expect("a write that succeeds")
-}
-
-fn store(config: &RedisConfig) -> RedisStore {
-    RedisStore::new(config, "proj").expect("settings that can be used")
-}
-
-/// How often the server was given a command, and how often it refused.
-fn calls(server: &RedisServer, command: &str) -> u64 {
-    let Reply::Bytes(text) = server.call(&[b"INFO", b"commandstats"]) else { panic!("no text") };
-    let text = String::from_utf8(text).unwrap();
-    let line = text.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
-    let count = line.and_then(|line| line.split("calls=").nth(1)?.split(',').next()?.parse().ok());
-    count.unwrap_or(0)
-}
-
-fn assert_rows(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) {
-    let names = names(rows);
-    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
-    let found = read(store, std::slice::from_ref(view), &keys, view.features.len() + 1).unwrap();
-    for (row, (time, values)) in found[0].iter().enumerate() {
-        assert_eq!(*time, Some(micros), "row {row}");
-        for (feature, found) in values.iter().enumerate() {
-            assert_eq!(found.as_deref(), Some(&value(row, feature)[..]), "row {row} f{feature}");
-        }
-    }
-}
+use crate::redis_many::{ROWS, assert_rows, calls, names, store, write_rows};
+use crate::redis_rows::{read, view, write};
+use crate::redis_server::{RedisServer, config};
 
 #[test]
 fn new_entities_are_restored_and_read_back_by_a_server_that_looks_closely() {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use super::codec::{CommandBuffer, append_argument};
 use super::connection::Connection;
 use super::refusal;
+use super::replace::LearnedReplace;
 use super::serialized::{Form, fits_listpack, serialize_hash};
 use super::timestamp;
 use super::writer::{CHUNK_ROWS, Chunk, Writer};
@@ -17,7 +18,7 @@ use crate::error::Result;
 use crate::store::WriteBatch;
 
 /// Smaller batches are pushes: mostly of entities that are there already.
-const MIN_BATCH_ROWS: usize = 32;
+pub(super) const MIN_BATCH_ROWS: usize = 32;
 /// After a batch of which most entities were there, so many batches go without a trial.
 const BATCHES_WITHOUT_TRIAL: u32 = 15;
 
@@ -27,6 +28,8 @@ pub(super) struct Learned {
     // Forms that were refused: none, listpacks, or the command itself.
     refused: AtomicU8,
     batches_without_trial: AtomicU32,
+    /// About existing entities.
+    pub(super) replace: LearnedReplace,
 }
 
 const LISTPACKS_REFUSED: u8 = 1;
@@ -46,7 +49,7 @@ impl Learned {
         self.refused.load(Ordering::Relaxed) >= RESTORE_REFUSED
     }
 
-    fn are_listpacks_refused(&self) -> bool {
+    pub(super) fn are_listpacks_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed) >= LISTPACKS_REFUSED
     }
 
@@ -93,13 +96,23 @@ impl<'a> Fresh<'a> {
         self.is_on
     }
 
+    /// What is known about existing entities.
+    pub(super) fn learned_of_replace(&self) -> &'a LearnedReplace {
+        &self.learned.replace
+    }
+
+    /// The server does not take listpacks.
+    pub(super) fn refuse_listpacks(&self) {
+        self.learned.refuse(LISTPACKS_REFUSED);
+    }
+
     pub(super) fn give_up(&mut self) {
         self.is_on = false;
     }
 }
 
 // A hash with a field twice would be restored as it is, and be broken.
-fn are_fields_distinct(batch: &WriteBatch<'_>) -> bool {
+pub(super) fn are_fields_distinct(batch: &WriteBatch<'_>) -> bool {
     let view = batch.view;
     let mut fields: Vec<&[u8]> = view.features.iter().map(|feature| &feature.field[..]).collect();
     fields.push(&view.timestamp_field);
@@ -140,7 +153,7 @@ impl Writer<'_> {
         self.fresh.give_up();
         self.fresh.sent.clear();
         for rows in std::mem::take(&mut self.fresh.refused).chunks(CHUNK_ROWS) {
-            self.again.push_back(Chunk { rows: rows.to_vec(), aborts: 0 });
+            self.again.push_back(Chunk::new(rows.to_vec()));
         }
     }
 

@@ -19,6 +19,7 @@ mod read_layout;
 mod read_rule;
 mod reader;
 mod refusal;
+mod replace;
 mod retry;
 mod sentinel;
 mod serialized;

@@ -1,15 +1,16 @@
-//! Writes: for each chunk of rows WATCH and the stored timestamps, then MULTI, the rows that
-//! are newer, EXEC. The next chunk's WATCH travels behind this chunk's EXEC, so a chunk costs
+//! Writes: for each chunk of rows WATCH and the stored timestamps (or, of wide rows, the whole
+//! hashes: see `replace`), then MULTI, the rows that are newer, EXEC. The next chunk's WATCH travels behind this chunk's EXEC, so a chunk costs
 //! about one trip. A chunk that others got into is tried again, and in the end row by row.
 
 use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
 
-use super::codec::{CommandBuffer, Reply, append_argument};
+use super::codec::{CommandBuffer, append_argument};
 use super::connection::Connection;
 use super::fresh::{Fresh, Learned};
 use super::refusal;
+use super::replace::{LearnedReplace, Replace};
 use super::timestamp::{self, Timestamp};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,14 +55,41 @@ pub(super) struct Writer<'a> {
     // The chunk that is being written, and the one that has been sent behind it.
     pub(super) current: Option<Chunk>,
     pub(super) ahead: Option<Chunk>,
-    winners: Vec<usize>,
+    replace: Replace<'a>,
+    // What the current chunk's transaction does: its commands, and for how many rows.
+    decided: CommandBuffer,
+    winners: usize,
     report: WriteReport,
 }
 
 /// Rows that travel together.
 pub(super) struct Chunk {
     pub(super) rows: Vec<usize>,
-    pub(super) aborts: u32,
+    aborts: u32,
+    look: Look,
+}
+
+/// What is looked at before a chunk is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Timestamps,
+    /// Whole hashes, and how long they have to live.
+    Hashes,
+}
+
+/// What became of a transaction.
+enum Outcome {
+    Done,
+    /// Somebody else wrote one of the keys.
+    Aborted,
+    /// The server does not do this; nothing was written, and the next attempt goes another way.
+    Withheld,
+}
+
+impl Chunk {
+    pub(super) fn new(rows: Vec<usize>) -> Self {
+        Chunk { rows, aborts: 0, look: Look::Timestamps }
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -96,7 +124,9 @@ impl<'a> Writer<'a> {
             again: VecDeque::new(),
             current: None,
             ahead: None,
-            winners: Vec::with_capacity(CHUNK_ROWS),
+            replace: Replace::new(&settings.learned, batch, settings.key_ttl_seconds),
+            decided: CommandBuffer::default(),
+            winners: 0,
             report: WriteReport::default(),
         })
     }
@@ -127,24 +157,26 @@ impl<'a> Writer<'a> {
         loop {
             if self.current.is_none() {
                 let Some(chunk) = self.next_chunk() else { return Ok(()) };
-                self.watch(&chunk, connection);
-                self.current = Some(chunk);
+                self.current = Some(self.watch(chunk, connection));
                 connection.send(call)?;
             }
-            self.receive_watched(connection, call)?;
+            let is_decided = self.receive_watched(connection, call)?;
             self.encode_decision(connection.commands());
             if let Some(chunk) = self.next_chunk() {
-                self.watch(&chunk, connection);
-                self.ahead = Some(chunk);
+                self.ahead = Some(self.watch(chunk, connection));
             }
             connection.send(call)?;
-            let is_done = self.receive_outcome(connection, call)?;
+            let outcome = match self.receive_outcome(connection, call)? {
+                Outcome::Done if !is_decided => Outcome::Withheld,
+                outcome => outcome,
+            };
             connection.set_exclusive(self.ahead.is_some());
             let next = self.ahead.take();
             if let Some(chunk) = std::mem::replace(&mut self.current, next) {
-                match is_done {
-                    true => self.acknowledge(chunk.rows.len(), self.winners.len()),
-                    false => self.aborted(chunk, call)?,
+                match outcome {
+                    Outcome::Done => self.acknowledge(chunk.rows.len(), self.winners),
+                    Outcome::Aborted => self.aborted(chunk, call)?,
+                    Outcome::Withheld => self.again.push_back(Chunk::new(chunk.rows)),
                 }
             }
         }
@@ -163,10 +195,11 @@ impl<'a> Writer<'a> {
             end += 1;
         }
         self.next_row = end;
-        (end > start).then(|| Chunk { rows: (start..end).collect(), aborts: 0 })
+        (end > start).then(|| Chunk::new((start..end).collect()))
     }
 
-    fn watch(&self, chunk: &Chunk, connection: &mut Connection) {
+    fn watch(&self, chunk: Chunk, connection: &mut Connection) -> Chunk {
+        let look = if self.replace.is_on() { Look::Hashes } else { Look::Timestamps };
         connection.set_exclusive(true);
         let commands = connection.commands();
         commands.begin(1 + chunk.rows.len());
@@ -175,41 +208,106 @@ impl<'a> Writer<'a> {
             commands.argument_of(self.batch.keys.get(row), self.project);
         }
         for &row in &chunk.rows {
+            let key = (self.batch.keys.get(row), self.project);
+            if look == Look::Hashes {
+                for command in [&b"PTTL"[..], b"HGETALL"] {
+                    commands.begin(2);
+                    commands.argument(command);
+                    commands.argument_of(key.0, key.1);
+                }
+                continue;
+            }
             commands.begin(3);
             commands.argument(b"HMGET");
-            commands.argument_of(self.batch.keys.get(row), self.project);
+            commands.argument_of(key.0, key.1);
             commands.encoded(&self.timestamp_field);
         }
+        Chunk { look, ..chunk }
     }
 
-    /// Takes the stored timestamps of the current chunk and decides who wins.
-    fn receive_watched(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
+    /// Takes what is stored of the current chunk's rows, and decides who wins. `false`: the
+    /// server withholds it, and nothing is decided.
+    fn receive_watched(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<bool> {
         let node = connection.node().clone();
-        let rows = self.current.as_ref().map(|chunk| chunk.rows.clone()).unwrap_or_default();
+        let Some(chunk) = &self.current else { return Ok(true) };
+        let (rows, look) = (chunk.rows.clone(), chunk.look);
         if let Some(text) = connection.receive(call)?.error() {
             return Err(refusal::refused(&node, "WATCH", text));
         }
-        self.winners.clear();
-        for row in rows {
+        self.decided.clear(usize::MAX);
+        self.winners = 0;
+        if look == Look::Hashes {
+            return self.receive_hashes(&rows, connection, call);
+        }
+        for &row in &rows {
             let reply = connection.receive(call)?;
-            let stored = self.stored_timestamp(reply, row, &node)?;
-            if self.is_winner(row, stored) {
-                self.winners.push(row);
+            if let Some(text) = reply.error() {
+                return Err(refusal::refused(&node, "HMGET", text).context(self.shown_key(row)));
+            }
+            let stored = reply.strings().and_then(|mut strings| strings.next()).flatten();
+            if self.is_winner(row, self.decoded(stored, row)?) {
+                self.decide(row);
             }
         }
-        Ok(())
+        if self.replace.is_wide() {
+            self.learned().learn(rows.len(), self.winners);
+        }
+        Ok(true)
     }
 
-    fn stored_timestamp(
-        &self,
-        reply: Reply<'_>,
-        row: usize,
-        node: &str,
-    ) -> Result<Option<Timestamp>> {
-        if let Some(text) = reply.error() {
-            return Err(refusal::refused(node, "HMGET", text).context(self.shown_key(row)));
+    fn receive_hashes(
+        &mut self,
+        rows: &[usize],
+        connection: &mut Connection,
+        call: &Call<'_>,
+    ) -> Result<bool> {
+        let node = connection.node().clone();
+        let (mut replaced, mut is_withheld) = (0, false);
+        for &row in rows {
+            let left = connection.receive(call)?;
+            // Nothing left is not for ever.
+            let milliseconds = left.wide_integer().and_then(|left| u64::try_from(left).ok());
+            let milliseconds = milliseconds.map(|left| left.max(1));
+            is_withheld |= left.error().is_some();
+            let hash = connection.receive(call)?;
+            match hash.error() {
+                Some(text) if refusal::is_command_withheld(text) => is_withheld = true,
+                Some(text) => {
+                    let error = refusal::refused(&node, "HGETALL", text);
+                    return Err(error.context(self.shown_key(row)));
+                }
+                None => {}
+            }
+            if is_withheld {
+                continue;
+            }
+            let stored = self.decoded(self.replace.stored_timestamp(&hash), row)?;
+            if !self.is_winner(row, stored) {
+                continue;
+            }
+            let (key, timestamp) = ((self.batch.keys.get(row), self.project), self.timestamp(row));
+            let decided = &mut self.decided;
+            if self.replace.encode(decided, key, row, timestamp, &hash, milliseconds) {
+                self.winners += 1;
+                replaced += 1;
+            } else {
+                self.decide(row);
+            }
         }
-        let stored = reply.strings().and_then(|mut strings| strings.next()).flatten();
+        self.learned().learn(rows.len(), replaced);
+        if is_withheld {
+            self.learned().refuse();
+            self.decided.clear(usize::MAX);
+            self.winners = 0;
+        }
+        Ok(!is_withheld)
+    }
+
+    fn learned(&self) -> &'a LearnedReplace {
+        self.fresh.learned_of_replace()
+    }
+
+    fn decoded(&self, stored: Option<&[u8]>, row: usize) -> Result<Option<Timestamp>> {
         stored
             .map(|bytes| {
                 Timestamp::decode(bytes).ok_or_else(|| {
@@ -226,6 +324,14 @@ impl<'a> Writer<'a> {
             .transpose()
     }
 
+    /// The row shall be written, field by field.
+    fn decide(&mut self, row: usize) {
+        let mut decided = std::mem::take(&mut self.decided);
+        self.encode_row(&mut decided, row);
+        self.decided = decided;
+        self.winners += 1;
+    }
+
     fn is_winner(&self, row: usize, stored: Option<Timestamp>) -> bool {
         let Some(stored) = stored else { return true };
         let new = self.timestamp(row);
@@ -237,14 +343,12 @@ impl<'a> Writer<'a> {
     }
 
     fn encode_decision(&self, commands: &mut CommandBuffer) {
-        if self.winners.is_empty() {
+        if self.winners == 0 {
             commands.command(&[b"UNWATCH"]);
             return;
         }
         commands.command(&[b"MULTI"]);
-        for &row in &self.winners {
-            self.encode_row(commands, row);
-        }
+        commands.append(&self.decided);
         commands.command(&[b"EXEC"]);
     }
 
@@ -269,27 +373,44 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Takes the replies to what [`encode_decision`](Self::encode_decision) encoded; `false`
-    /// when the transaction was aborted because a key had changed.
-    fn receive_outcome(&self, connection: &mut Connection, call: &Call<'_>) -> Result<bool> {
+    /// Takes the replies to what [`encode_decision`](Self::encode_decision) encoded.
+    fn receive_outcome(&self, connection: &mut Connection, call: &Call<'_>) -> Result<Outcome> {
         let node = connection.node().clone();
-        if self.winners.is_empty() {
+        if self.winners == 0 {
             return match connection.receive(call)?.error() {
                 Some(text) => Err(refusal::refused(&node, "UNWATCH", text)),
-                None => Ok(true),
+                None => Ok(Outcome::Done),
             };
         }
         // MULTI, and what was queued: a command refused here says why EXEC refuses.
-        for _ in 0..1 + self.winners.len() * self.commands_for_row() {
-            if let Some(text) = connection.receive(call)?.error() {
-                return Err(refusal::refused(&node, "HSET", text));
+        let mut is_withheld = false;
+        for _ in 0..1 + self.decided.commands() {
+            match connection.receive(call)?.error() {
+                Some(text) if self.is_replacing() && refusal::is_command_withheld(text) => {
+                    is_withheld = true;
+                }
+                Some(text) => return Err(refusal::refused(&node, "HSET", text)),
+                None => {}
             }
         }
         let outcome = connection.receive(call)?;
-        match outcome.first_error() {
-            Some(text) => Err(refusal::refused(&node, "EXEC", text)),
-            None => Ok(!outcome.is_nil()),
+        if is_withheld {
+            self.learned().refuse();
+            return Ok(Outcome::Withheld);
         }
+        match outcome.first_error() {
+            Some(text) if self.is_replacing() && refusal::is_payload_refused(text) => {
+                self.fresh.refuse_listpacks();
+                Ok(Outcome::Withheld)
+            }
+            Some(text) => Err(refusal::refused(&node, "EXEC", text)),
+            None if outcome.is_nil() => Ok(Outcome::Aborted),
+            None => Ok(Outcome::Done),
+        }
+    }
+
+    fn is_replacing(&self) -> bool {
+        self.current.as_ref().is_some_and(|chunk| chunk.look == Look::Hashes)
     }
 
     fn commands_for_row(&self) -> usize {
@@ -309,8 +430,8 @@ impl<'a> Writer<'a> {
         let mut rows = chunk.rows;
         if rows.len() > 1 && aborts >= ABORTS_BEFORE_SPLIT {
             let second = rows.split_off(rows.len() / 2);
-            self.again.push_back(Chunk { rows, aborts: 0 });
-            self.again.push_back(Chunk { rows: second, aborts: 0 });
+            self.again.push_back(Chunk::new(rows));
+            self.again.push_back(Chunk::new(second));
             return Ok(());
         }
         if aborts > MAX_ROW_ABORTS {
@@ -327,7 +448,7 @@ impl<'a> Writer<'a> {
             // Out of step with whoever writes the same key.
             thread::sleep(Duration::from_micros(50) * aborts);
         }
-        self.again.push_back(Chunk { rows, aborts });
+        self.again.push_back(Chunk { aborts, ..Chunk::new(rows) });
         Ok(())
     }
 

@@ -274,6 +274,12 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// The number, if this is one and no element of an array, whatever its size.
+    pub(in super::super) fn wide_integer(&self) -> Option<i64> {
+        let digits = self.data.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
     /// The elements, of whatever kind, if this is an array; else none.
     pub(in super::super) fn elements(&self) -> impl Iterator<Item = Reply<'a>> + use<'a> {
         let is_array = matches!(self.tokens.first(), Some(Token::Array(_)));
