@@ -175,6 +175,31 @@ fn writers_at_once_end_in_the_newest() {
 }
 
 #[test]
+fn a_file_that_is_locked_is_opened_when_it_is_free() {
+    let folder = TempDir::new().unwrap();
+    let view = view("v", 1);
+    prepared(&folder, std::slice::from_ref(&view));
+    let path = folder.path().join("data/online.db");
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+
+    thread::scope(|scope| {
+        let opened = scope.spawn(|| {
+            let store = store(&path, false);
+            store.prepare(std::slice::from_ref(&view), &Call::unlimited())?;
+            write(&store, &view, &["k"], 0, b"")
+        });
+        let late = std::time::Instant::now() + 4 * feastrs::call::WAIT_SLICE;
+        while std::time::Instant::now() < late && !opened.is_finished() {
+            thread::yield_now();
+        }
+        assert!(!opened.is_finished());
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(opened.join().unwrap().unwrap().written, 1);
+    });
+}
+
+#[test]
 fn a_batch_is_written_whole_or_not_at_all() {
     let folder = TempDir::new().unwrap();
     let view = view("v", 1);

@@ -59,13 +59,18 @@ impl File {
     /// No fork meanwhile: SQLite has locks that all of a process's connections share, and
     /// remembers for all of them which locks on the file one of them holds. A child would
     /// wait for the first for ever, and take the second for its own.
-    fn run<T>(&self, access: Access, work: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
+    fn run<T>(
+        &self,
+        access: Access,
+        call: &Call<'_>,
+        work: impl FnOnce(&mut Connection) -> Result<T>,
+    ) -> Result<T> {
         let _no_fork = NoFork::hold();
         let waiting = self.idle().pop();
         let mut connection = match waiting {
             // The file may have been replaced or removed since: Feast's teardown unlinks it.
             Some(connection) if connection.is_current() => connection,
-            _ => Connection::open(&self.path, access)?,
+            _ => Connection::open(&self.path, access, call)?,
         };
         let value = work(&mut connection)?;
         self.idle().push(connection);
@@ -96,13 +101,13 @@ impl OnlineStore for SqliteStore {
     }
 
     fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport> {
-        self.file.run(Access::Create, |connection| {
+        self.file.run(Access::Create, call, |connection| {
             writer::write(connection, &self.file.project, batch, self.equal_timestamps, call)
         })
     }
 
     fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> Result<()> {
-        self.file.run(Access::Create, |connection| {
+        self.file.run(Access::Create, call, |connection| {
             table::create(connection, &self.file.project, views, call)
         })
     }
@@ -114,7 +119,7 @@ impl StoreReader for SqliteReader {
         if asked.all(|(group, keys)| keys.is_empty() || group.views.is_empty()) {
             return call.check();
         }
-        self.file.run(Access::Existing, |connection| {
+        self.file.run(Access::Existing, call, |connection| {
             reader::read(connection, &self.file.project, &self.groups, keys, sink, call)
         })
     }

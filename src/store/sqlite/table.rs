@@ -69,15 +69,15 @@ fn is_complete(
     view: &StoredView,
     call: &Call<'_>,
 ) -> Result<bool> {
-    let attempt = connection
-        .prepare("SELECT count(*) FROM pragma_table_info(?1) WHERE name = 'value_text'", call)?;
+    let refused =
+        |source| refusal::refused_for_view(connection.path(), "SELECT", &view.name, source);
+    let sql = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = 'value_text'";
+    let mut statement = connection.prepare(sql, call)?.map_err(refused)?;
     let table = format!("{project}_{}", view.name);
-    attempt
-        .and_then(|mut statement| statement.query_row([table], |row| row.get::<_, i64>(0)))
-        .map(|count| count > 0)
-        .map_err(|source| {
-            refusal::refused_for_view(connection.path(), "SELECT", &view.name, source)
-        })
+    let count = connection
+        .waiting(call, || statement.query_row([&table], |row| row.get::<_, i64>(0)))?
+        .map_err(refused)?;
+    Ok(count > 0)
 }
 
 fn quoted(identifier: &str) -> String {
