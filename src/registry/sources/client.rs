@@ -18,6 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a request that may succeed when repeated is repeated.
 const RETRIES: usize = 3;
+/// The same for a write: Google's store takes one a second of the same object and refuses more.
+const WRITE_RETRIES: usize = 10;
 /// After this time nothing is repeated any more.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -38,6 +40,13 @@ impl Cloud {
     }
 }
 
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Read,
+    Write,
+}
+
 /// Why a request came to nothing.
 pub(super) enum Stop {
     ByCaller(Error),
@@ -51,12 +60,16 @@ impl From<object_store::Error> for Stop {
 }
 
 /// A client for one bucket. It may ask which region the bucket is in.
-pub(super) async fn open(cloud: Cloud, bucket: &str) -> Result<Box<dyn ObjectStore>, Stop> {
+pub(super) async fn open(
+    cloud: Cloud,
+    bucket: &str,
+    purpose: Purpose,
+) -> Result<Box<dyn ObjectStore>, Stop> {
     // TLS needs to be told who does the cryptography; whoever was first with it is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cloud {
-        Cloud::S3 => s3(bucket).await,
-        Cloud::Gcs => Ok(Box::new(gcs(bucket, &variable)?)),
+        Cloud::S3 => s3(bucket, purpose).await,
+        Cloud::Gcs => Ok(Box::new(gcs(bucket, purpose, &variable)?)),
     }
 }
 
@@ -65,14 +78,14 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-async fn s3(bucket: &str) -> Result<Box<dyn ObjectStore>, Stop> {
+async fn s3(bucket: &str, purpose: Purpose) -> Result<Box<dyn ObjectStore>, Stop> {
     let endpoint = variable("FEAST_S3_ENDPOINT_URL")
         .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
         .or_else(|| variable("AWS_ENDPOINT_URL"));
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_client_options(client_options())
-        .with_retry(retries());
+        .with_retry(retries(purpose));
     if variable("AWS_ACCESS_KEY_ID").is_none() && variable("AWS_WEB_IDENTITY_TOKEN_FILE").is_none()
     {
         let profile = Profile::load(&variable).map_err(Stop::ByCaller)?;
@@ -109,16 +122,18 @@ fn with_profile(builder: AmazonS3Builder, profile: &Profile) -> Result<AmazonS3B
 
 fn gcs(
     bucket: &str,
+    purpose: Purpose,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> object_store::Result<impl ObjectStore + use<>> {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
         .with_client_options(client_options())
-        .with_retry(retries());
-    // As google-cloud-storage has it, for an emulator, which asks for no credentials.
+        .with_retry(retries(purpose));
+    // As google-cloud-storage has it, for an emulator, which takes any credentials. Without some,
+    // object_store asks the machine for them before it writes.
     if let Some(host) = variable("STORAGE_EMULATOR_HOST") {
         let url = if host.contains("://") { host } else { format!("http://{host}") };
-        builder = builder.with_base_url(&url).with_skip_signature(true);
+        builder = builder.with_base_url(&url).with_bearer_token("emulator");
     }
     builder.build()
 }
@@ -131,6 +146,10 @@ fn client_options() -> ClientOptions {
         .with_timeout(REQUEST_TIMEOUT)
 }
 
-fn retries() -> RetryConfig {
-    RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() }
+fn retries(purpose: Purpose) -> RetryConfig {
+    let max_retries = match purpose {
+        Purpose::Read => RETRIES,
+        Purpose::Write => WRITE_RETRIES,
+    };
+    RetryConfig { max_retries, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload, UpdateVersion};
 
-use super::client::{self, Cloud, Stop};
+use super::client::{self, Cloud, Purpose, Stop};
 use crate::call::{Call, WAIT_SLICE};
 use crate::config::RegistryConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -67,21 +67,21 @@ impl RegistryObject {
         call: Call<'_>,
         known: Option<String>,
     ) -> Result<Option<(Vec<u8>, Option<String>)>> {
-        let fetched = self.run(call, async |store| self.fetch(store, known).await)?;
+        let fetched =
+            self.run(call, Purpose::Read, async |store| self.fetch(store, known).await)?;
         Ok(fetched.map(|fetched| (fetched.bytes, fetched.version.e_tag)))
     }
 
     /// Makes `change`: again, on the newer registry, if somebody was faster.
     pub fn update(&self, call: Call<'_>, change: &Change) -> Result<()> {
         for _ in 0..UPDATES {
-            let Some(fetched) = self.run(call, async |store| self.fetch(store, None).await)? else {
-                continue;
-            };
+            let fetch = async |store: &dyn ObjectStore| self.fetch(store, None).await;
+            let Some(fetched) = self.run(call, Purpose::Read, fetch)? else { continue };
             let changed = change.apply(&fetched.bytes).map_err(|error| self.named(error))?;
             let payload = PutPayload::from(changed);
             let mode = PutMode::Update(fetched.version);
             let options = PutOptions { mode, ..PutOptions::default() };
-            let is_written = self.run(call, async |store| {
+            let is_written = self.run(call, Purpose::Write, async |store| {
                 match store.put_opts(&self.key, payload, options).await {
                     Ok(_) => Ok(true),
                     Err(object_store::Error::Precondition { .. }) => Ok(false),
@@ -103,7 +103,7 @@ impl RegistryObject {
 
     /// Whether `change` is in the registry: a store may not know conditional writes.
     fn has(&self, call: Call<'_>, change: &Change) -> Result<bool> {
-        match self.run(call, async |store| self.fetch(store, None).await)? {
+        match self.run(call, Purpose::Read, async |store| self.fetch(store, None).await)? {
             Some(now) => change.is_in(&now.bytes).map_err(|error| self.named(error)),
             None => Ok(false),
         }
@@ -132,16 +132,17 @@ impl RegistryObject {
     fn run<T: Send>(
         &self,
         call: Call<'_>,
+        purpose: Purpose,
         work: impl AsyncFnOnce(&dyn ObjectStore) -> object_store::Result<T> + Send,
     ) -> Result<T> {
         let failed =
             |source| Error::new(ErrorKind::Internal, "can't start a runtime").with_source(source);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let outcome = runtime.block_on(async {
-            let store = client::open(self.cloud, &self.bucket).await?;
-            until_stopped(call, work(store.as_ref())).await
-        });
+        let outcome = runtime.block_on(until_stopped(call, async {
+            let store = client::open(self.cloud, &self.bucket, purpose).await?;
+            Ok(work(store.as_ref()).await?)
+        }));
         // A name that is being resolved may hold a thread for a while.
         runtime.shutdown_background();
         outcome.map_err(|stop| match stop {
@@ -188,13 +189,13 @@ impl RegistryObject {
 
 async fn until_stopped<T>(
     call: Call<'_>,
-    work: impl Future<Output = object_store::Result<T>>,
+    work: impl Future<Output = std::result::Result<T, Stop>>,
 ) -> std::result::Result<T, Stop> {
     let mut work = std::pin::pin!(work);
     let slice: Duration = WAIT_SLICE;
     loop {
         match tokio::time::timeout(slice, work.as_mut()).await {
-            Ok(outcome) => return outcome.map_err(Stop::ByStore),
+            Ok(outcome) => return outcome,
             Err(_) => call.check().map_err(Stop::ByCaller)?,
         }
     }

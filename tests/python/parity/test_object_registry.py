@@ -1,7 +1,10 @@
-"""A registry on S3: the same as a local file, asked for when it may have changed."""
+"""A registry on S3 or Google Cloud Storage: the same as a local file, asked for when it may have
+changed.
+"""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -213,24 +216,104 @@ def test_arguments_of_boto3_are_left_to_feast(stored: Any) -> None:
     assert "s3_additional_kwargs" in obstacles["world"]
 
 
-def test_google_cloud_storage(
-    demo: Applied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class TestGoogleCloudStorage:
     """Against a stand-in that knows the few requests of the XML API that are made."""
-    server = GcsServer()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-    server.objects["/bucket/team/registry.db"] = ((demo.folder / "registry.db").read_bytes(), 1)
-    try:
-        store = at(demo, tmp_path, "gs://bucket/team/registry.db", cache_ttl_seconds=1).ours()
+
+    URL = "gs://bucket/team/registry.db"
+
+    @pytest.fixture
+    def gcs(self, demo: Applied, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
+        server = GcsServer()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        registry = (demo.folder / "registry.db").read_bytes()
+        server.objects["/bucket/team/registry.db"] = registry, 1
+        yield server
+        server.close()
+
+    @staticmethod
+    def stored(gcs: GcsServer, folder: Path) -> feast.FeatureStore:
+        """Stock Feast's store of what is in the bucket now."""
+        (folder / "registry.db").write_bytes(gcs.objects["/bucket/team/registry.db"][0])
+        settings = (folder / "feature_store.yaml").read_text()
+        path = folder / "local.yaml"
+        path.write_text(settings.replace(TestGoogleCloudStorage.URL, "registry.db"))
+        return feast.FeatureStore(repo_path=str(folder), fs_yaml_file=path)
+
+    def test_is_what_a_local_file_is(self, demo: Applied, gcs: GcsServer, tmp_path: Path) -> None:
+        store = at(demo, tmp_path, self.URL, cache_ttl_seconds=1).ours()
         local = demo.open(tmp_path / "local").ours()
         assert difference(definitions(store), definitions(local)) is None
-        wait_for(
-            lambda: (
-                store.list_entities(allow_cache=True) and 304 in [s for *_, s in server.requests]
-            )
-        )
+        wait_for(lambda: store.list_entities(allow_cache=True) and gcs.count("GET", 304))
         absent = at(demo, tmp_path / "absent", "gs://bucket/nothing.db").ours()
         with pytest.raises(feastrs.errors.RegistryNotFoundError, match=r"gs://bucket/nothing\.db"):
             absent.list_entities()
-    finally:
-        server.close()
+
+    @pytest.mark.parametrize("how", ["emulator", "service account"])
+    def test_is_written_natively_and_read_by_feast(
+        self,
+        how: str,
+        demo: Applied,
+        gcs: GcsServer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        if how == "service account":
+            monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+            key = {"gcs_base_url": gcs.url, "disable_oauth": True}
+            key |= dict.fromkeys(["client_email", "private_key", "private_key_id"], "")
+            (tmp_path / "key.json").write_text(json.dumps(key))
+            monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(tmp_path / "key.json"))
+        repo = at(demo, tmp_path / "repo", self.URL)
+
+        report = repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
+
+        assert not report.delegated
+        for view in self.stored(gcs, repo.folder).list_feature_views():
+            assert view.materialization_intervals == [(EARLY, LATE)]
+        assert repo.ours().get_online_features(FEATURES, ROWS).to_dict()
+
+    def test_writers_at_the_same_time_lose_nothing(
+        self, demo: Applied, gcs: GcsServer, redis7: RedisServer, tmp_path: Path
+    ) -> None:
+        """They change the same generation: one is refused, and changes the next one."""
+        folder = at(demo, tmp_path, self.URL, redis7).folder
+        pair = NATIVE_VIEWS[:2]
+        firsts, meeting = iter(pair), threading.Barrier(2)
+
+        def meet() -> None:
+            if next(firsts, None):
+                meeting.wait(timeout=60)
+
+        gcs.before_write = meet
+        stores = [feastrs.FeatureStore(repo_path=folder) for _ in pair]
+
+        def write(store: feastrs.FeatureStore, view: str) -> None:
+            store.materialize(EARLY, LATE, feature_views=[view])
+
+        threads = [
+            threading.Thread(target=write, args=each) for each in zip(stores, pair, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert gcs.count("PUT", 412) >= 1
+        store = self.stored(gcs, folder)
+        for view in pair:
+            assert store.get_feature_view(view).materialization_intervals == [(EARLY, LATE)]
+
+    def test_a_write_too_soon_after_another_is_repeated(
+        self, demo: Applied, gcs: GcsServer, tmp_path: Path
+    ) -> None:
+        """The real one takes no more than one a second of the same object."""
+        answers = iter([429, 429, 503, 429])
+        gcs.before_write = lambda: next(answers, None)
+        repo = at(demo, tmp_path, self.URL)
+        view = NATIVE_VIEWS[0]
+
+        repo.ours().materialize(EARLY, LATE, feature_views=[view])
+
+        assert gcs.count("PUT", 429) == 3
+        stored = self.stored(gcs, repo.folder).get_feature_view(view)
+        assert stored.materialization_intervals == [(EARLY, LATE)]

@@ -1,22 +1,28 @@
-"""The answers of Google Cloud Storage's XML API to who reads a registry; there is no server of
-Google's to be had for tests.
+"""The answers of Google Cloud Storage's XML API to who reads and writes a registry; there is no
+server of Google's to be had for tests.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
 class GcsServer:
-    """Objects in memory, by path; `requests` is what was asked: method, path and status."""
+    """Objects in memory, by path: bytes and generation. `requests` is what was asked: method, path
+    and status. `before_write` is called before an object is written; a status that it returns
+    is the answer, and nothing is written.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, tuple[bytes, int]] = {}
         self.requests: list[tuple[str, str, int]] = []
+        self.before_write: Callable[[], int | None] = lambda: None
+        self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"bucket": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
@@ -26,6 +32,10 @@ class GcsServer:
     def url(self) -> str:
         """What `STORAGE_EMULATOR_HOST` is set to."""
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    def count(self, method: str, status: int) -> int:
+        """How many requests of that method were answered so."""
+        return sum((method, status) == (m, s) for m, _, s in self.requests)
 
     def close(self) -> None:
         """Stops serving."""
@@ -45,6 +55,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(304, b"", body, generation)
         else:
             self._reply(200, body, body, generation)
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        refused = self.bucket.before_write()
+        if "Authorization" not in self.headers or refused:
+            self._reply(refused or 401, b"<Code>Refused</Code>")
+            return
+        wanted = self.headers.get("x-goog-if-generation-match")
+        with self.bucket.lock:
+            _, generation = self.bucket.objects.get(self._name(), (b"", 0))
+            is_met = wanted in (None, str(generation))
+            if is_met:
+                self.bucket.objects[self._name()] = body, generation + 1
+        if is_met:
+            self._reply(200, b"", body, generation + 1)
+        else:
+            self._reply(412, b"<Code>PreconditionFailed</Code>")
 
     def _name(self) -> str:
         return unquote(urlsplit(self.path).path)
