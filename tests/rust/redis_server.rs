@@ -1,8 +1,11 @@
 //! A real Redis server for one test, on a port and in a folder of its own, and a client as
 //! plain as can be to look into it. The server ends with the test.
 
+use std::cell::Cell;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +17,7 @@ use tempfile::TempDir;
 pub struct RedisServer {
     child: Child,
     // Goes with the server.
-    _folder: TempDir,
+    folder: TempDir,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     /// Where it speaks TLS, if it speaks both.
@@ -31,33 +34,39 @@ impl RedisServer {
     /// The same with further arguments, and the password that they ask for.
     pub fn start_with(arguments: &[&str], password: Option<&str>) -> Self {
         let program = std::env::var("FEASTRS_TEST_REDIS").unwrap_or("redis-server".to_owned());
-        Self::launch(&program, free_port(), arguments, password)
+        let arguments = |port: u16| {
+            let port = ["--port".to_owned(), port.to_string()];
+            port.into_iter().chain(owned(arguments)).collect()
+        };
+        Self::launch(&program, arguments, password)
     }
 
     /// The server on the `PATH`, speaking nothing but TLS with the key in `tests/rust/tls`.
     /// Not the one that `FEASTRS_TEST_REDIS` names: not every build has TLS.
     pub fn start_tls(arguments: &[&str]) -> Self {
-        let port = free_port();
-        let (tls_port, folder) = (port.to_string(), tls_folder());
-        let [certificate, key, authority] =
-            ["server.pem", "server.key", "ca.pem"].map(|name| format!("{folder}/{name}"));
-        let mut all = vec!["--port", "0", "--tls-port", &tls_port, "--tls-cert-file", &certificate];
-        all.extend(["--tls-key-file", &key, "--tls-ca-cert-file", &authority]);
-        all.extend(arguments);
-        Self::launch("redis-server", port, &all, None)
+        let arguments = |port: u16| {
+            let mut all = owned(&["--port", "0", "--tls-port"]);
+            all.push(port.to_string());
+            all.extend(with_key());
+            all.extend(owned(arguments));
+            all
+        };
+        Self::launch("redis-server", arguments, None)
     }
 
     /// A cluster of one node, which speaks TLS on a port of its own.
     pub fn start_tls_cluster() -> Self {
-        let (tls_port, folder) = (free_port(), tls_folder());
-        let [certificate, key, authority] =
-            ["server.pem", "server.key", "ca.pem"].map(|name| format!("{folder}/{name}"));
-        let shown = tls_port.to_string();
-        let mut all = vec!["--tls-port", &shown, "--tls-cert-file", &certificate];
-        all.extend(["--tls-key-file", &key, "--tls-ca-cert-file", &authority]);
-        all.extend(["--tls-auth-clients", "no", "--tls-cluster", "yes"]);
-        all.extend(["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]);
-        let mut server = Self::launch("redis-server", free_port(), &all, None);
+        let tls_port = Cell::new(0);
+        let arguments = |port: u16| {
+            tls_port.set(free_port());
+            let mut all = vec!["--port".to_owned(), port.to_string()];
+            all.extend(["--tls-port".to_owned(), tls_port.get().to_string()]);
+            all.extend(with_key());
+            all.extend(owned(&["--tls-auth-clients", "no", "--tls-cluster", "yes"]));
+            all.extend(owned(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]));
+            all
+        };
+        let mut server = Self::launch("redis-server", arguments, None);
         let slots: Vec<String> = (0..16_384).map(|slot| slot.to_string()).collect();
         let mut command: Vec<&[u8]> = vec![b"CLUSTER", b"ADDSLOTS"];
         command.extend(slots.iter().map(String::as_bytes));
@@ -67,14 +76,12 @@ impl RedisServer {
             assert!(started.elapsed() < Duration::from_secs(10), "the cluster does not start");
             thread::sleep(Duration::from_millis(5));
         }
-        server.tls_port = Some(tls_port);
+        server.tls_port = Some(tls_port.get());
         server
     }
 
     /// A sentinel that watches over the master on `master_port`, under the name `primary`.
     pub fn start_sentinel(master_port: &str, password: &str) -> Self {
-        let folder = TempDir::new().expect("a folder for the sentinel");
-        let settings = folder.path().join("sentinel.conf");
         let mut text = format!(
             "sentinel monitor primary 127.0.0.1 {master_port} 2\n\
              sentinel down-after-milliseconds primary 500\n\
@@ -83,20 +90,16 @@ impl RedisServer {
         if !password.is_empty() {
             text.push_str(&format!("requirepass {password}\nsentinel sentinel-pass {password}\n"));
         }
-        std::fs::write(&settings, text).expect("the sentinel's settings");
         let program = std::env::var("FEASTRS_TEST_REDIS").unwrap_or("redis-server".to_owned());
-        let port = free_port();
-        let child = Command::new(&program)
-            .arg(&settings)
-            .args(["--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a sentinel");
-        let password = (!password.is_empty()).then(|| password.to_owned());
-        let sentinel = RedisServer { child, _folder: folder, port, tls_port: None, password };
-        sentinel.await_ready();
-        sentinel
+        let password = (!password.is_empty()).then_some(password);
+        Self::launch_in(password, |folder, port| {
+            // A sentinel keeps what it learns in its settings, so they must be a file.
+            let settings = folder.join("sentinel.conf");
+            std::fs::write(&settings, &text).expect("the sentinel's settings");
+            let mut command = Command::new(&program);
+            command.arg(&settings).args(["--sentinel", "--port", &port.to_string()]);
+            command
+        })
     }
 
     /// Kills the server, as a crash would.
@@ -105,32 +108,62 @@ impl RedisServer {
         assert!(status.expect("kill runs").success());
     }
 
-    fn launch(program: &str, port: u16, arguments: &[&str], password: Option<&str>) -> Self {
-        let folder = TempDir::new().expect("a folder for the server");
-        let child = Command::new(program)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", "no", "--dir"])
-            .arg(folder.path())
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "can't start '{program}': {error}; install Redis 7.0 (Debian: apt-get install \
-                     redis-server) or name a server with FEASTRS_TEST_REDIS"
-                )
-            });
-        let password = password.map(str::to_owned);
-        let server = RedisServer { child, _folder: folder, port, tls_port: None, password };
-        server.await_ready();
-        server
+    fn launch(
+        program: &str,
+        arguments: impl Fn(u16) -> Vec<String>,
+        password: Option<&str>,
+    ) -> Self {
+        Self::launch_in(password, |folder, port| {
+            let mut command = Command::new(program);
+            command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(folder);
+            command.args(arguments(port));
+            command
+        })
     }
 
-    fn await_ready(&self) {
+    /// Runs what `command` makes of a folder and a free port: again with others where somebody
+    /// took the port before the server did.
+    fn launch_in(password: Option<&str>, command: impl Fn(&Path, u16) -> Command) -> Self {
+        loop {
+            let folder = TempDir::new().expect("a folder for the server");
+            let port = free_port();
+            let mut command = command(folder.path(), port);
+            let log = File::create(folder.path().join("log")).expect("the server's log");
+            let child = command
+                .args(["--bind", "127.0.0.1"])
+                .stdout(log)
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|error| {
+                    panic!(
+                        "can't start {:?}: {error}; install Redis 7.0 (Debian: apt-get install \
+                         redis-server) or name a server with FEASTRS_TEST_REDIS",
+                        command.get_program()
+                    )
+                });
+            let password = password.map(str::to_owned);
+            let mut server = RedisServer { child, folder, port, tls_port: None, password };
+            if server.comes_up() {
+                return server;
+            }
+        }
+    }
+
+    /// Waits until the server takes connections; false where another has its port.
+    fn comes_up(&mut self) -> bool {
         let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(10), "the Redis server does not start");
+        loop {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            // What servers say, and sentinels. Who answers at the port may be somebody else.
+            if log.contains("Ready to accept connections") || log.contains("+monitor master") {
+                return true;
+            }
+            let has_ended = self.child.try_wait().expect("the server's state").is_some();
+            if has_ended && log.contains("Address already in use") {
+                return false;
+            }
+            let is_late = started.elapsed() > Duration::from_secs(10);
+            assert!(!has_ended && !is_late, "the Redis server does not start: {log}");
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -191,6 +224,18 @@ pub fn config(connection_string: &str) -> RedisConfig {
 /// Where the keys and certificates of [`RedisServer::start_tls`] are.
 pub fn tls_folder() -> String {
     format!("{}/tests/rust/tls", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Arguments for TLS with the key in [`tls_folder`].
+fn with_key() -> Vec<String> {
+    let file = |name| format!("{}/{name}", tls_folder());
+    let mut all = owned(&["--tls-cert-file", &file("server.pem"), "--tls-key-file"]);
+    all.extend([file("server.key"), "--tls-ca-cert-file".to_owned(), file("ca.pem")]);
+    all
+}
+
+fn owned(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|&argument| argument.to_owned()).collect()
 }
 
 /// A port on which nobody listens, nor on the one 10,000 above it: the nodes of a cluster talk

