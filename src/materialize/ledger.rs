@@ -10,7 +10,7 @@ use crate::registry::{Catalog, FeatureView, ViewState};
 /// The registry, as far as a materialization has to do with it.
 pub trait Ledger {
     /// The definitions as they are now, not as they were when a cache was filled.
-    fn catalog(&self) -> Result<Arc<Catalog>>;
+    fn catalog(&self, call: &Call<'_>) -> Result<Arc<Catalog>>;
     /// Sets where the view is in its life.
     fn set_state(&self, view: &FeatureView, state: ViewState, call: &Call<'_>) -> Result<()>;
     /// Records that the view is materialized from `start` to `end` (microseconds since the
@@ -19,8 +19,8 @@ pub trait Ledger {
 }
 
 impl Ledger for RegistryCache {
-    fn catalog(&self) -> Result<Arc<Catalog>> {
-        self.refresh()
+    fn catalog(&self, call: &Call<'_>) -> Result<Arc<Catalog>> {
+        self.refresh(*call)
     }
 
     fn set_state(&self, view: &FeatureView, state: ViewState, call: &Call<'_>) -> Result<()> {

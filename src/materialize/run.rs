@@ -41,7 +41,7 @@ pub fn materialize(
     progress: &dyn Progress,
     call: &Call<'_>,
 ) -> Result<MaterializeReport> {
-    let catalog = ledger.catalog()?;
+    let catalog = ledger.catalog(call)?;
     let views = select_views(&catalog, request.views.as_deref())?;
     require_native(config, &catalog, &views)?;
     let mut jobs = Vec::with_capacity(views.len());

@@ -79,7 +79,8 @@ struct Watcher {
 
 impl Watcher {
     fn tell(&self, call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>) {
-        Python::attach(|py| {
+        // With the interpreter gone nobody listens, and the next check stops the run.
+        let _ = Python::try_attach(|py| {
             if let Err(error) = call(self.progress.bind(py)) {
                 *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }

@@ -26,6 +26,7 @@ use super::materialize::{self, ViewReport};
 use super::online::{self, OnlineReader};
 use super::plans::{Plans, Prepared, Request};
 use super::registry;
+use super::signals::interruptible;
 
 type Dicts<'py> = Vec<Bound<'py, PyDict>>;
 
@@ -55,15 +56,15 @@ impl Store {
         if let Some(registry) = self.registry.get() {
             return Ok(registry);
         }
-        let opened = RegistryCache::open(&self.config)?;
+        let opened = RegistryCache::open(&self.config, interruptible())?;
         Ok(self.registry.get_or_init(|| opened))
     }
 
     // Opening it has read it.
     fn refresh(&self) -> Result<Arc<Catalog>> {
         match self.registry.get() {
-            Some(registry) => registry.refresh(),
-            None => self.registry()?.catalog(),
+            Some(registry) => registry.refresh(interruptible()),
+            None => self.registry()?.catalog(interruptible()),
         }
     }
 
@@ -104,7 +105,7 @@ impl Store {
     pub(super) fn present_catalog(&self, py: Python<'_>) -> Result<Arc<Catalog>> {
         match self.registry.get().and_then(RegistryCache::fresh) {
             Some(catalog) => Ok(catalog),
-            None => py.detach(|| self.registry()?.catalog()),
+            None => py.detach(|| self.registry()?.catalog(interruptible())),
         }
     }
 
@@ -125,7 +126,9 @@ impl Store {
     }
 
     fn catalog(&self, py: Python<'_>, allow_cache: bool) -> Result<Arc<Catalog>> {
-        py.detach(|| if allow_cache { self.registry()?.catalog() } else { self.refresh() })
+        py.detach(|| {
+            if allow_cache { self.registry()?.catalog(interruptible()) } else { self.refresh() }
+        })
     }
 
     pub(super) fn status_rules(&self) -> StatusRules {

@@ -80,9 +80,9 @@ impl Default for Earliness {
 
 impl RegistryCache {
     /// Opens and reads the registry of `config`.
-    pub fn open(config: &RepoConfig) -> Result<Self> {
+    pub fn open(config: &RepoConfig, call: Call<'_>) -> Result<Self> {
         let source = RegistrySource::open(&config.registry)?;
-        let opened = read(&source, &config.project, None)?.ok_or_else(nothing_read)?;
+        let opened = read(&source, &config.project, None, call)?.ok_or_else(nothing_read)?;
         Ok(Self::new(source, opened, config))
     }
 
@@ -133,7 +133,7 @@ impl RegistryCache {
     /// store with `cache_mode: thread`, on one of its own, while the caller goes on. If that
     /// fails, the old one is given and a warning logged: who serves features goes on while a
     /// registry is repaired.
-    pub fn catalog(&self) -> Result<Arc<Catalog>> {
+    pub fn catalog(&self, call: Call<'_>) -> Result<Arc<Catalog>> {
         let snapshot = self.0.current();
         if !self.0.is_due(&snapshot) {
             return Ok(snapshot.catalog);
@@ -145,19 +145,19 @@ impl RegistryCache {
         if is_object && !self.0.watches_file {
             let catalog = snapshot.catalog.clone();
             let name = "feastrs-registry".to_owned();
-            let refresh = move || drop(turn.0.renew(snapshot));
+            let refresh = move || drop(turn.0.renew(snapshot, Call::unlimited()));
             // Without a thread the old snapshot does until the next look.
             let _ = std::thread::Builder::new().name(name).spawn(refresh);
             return Ok(catalog);
         }
-        Ok(turn.0.renew(snapshot))
+        turn.0.renew(snapshot, call)
     }
 
     /// Asks for the registry now, whatever its age. One that is given stays as it was given.
-    pub fn refresh(&self) -> Result<Arc<Catalog>> {
+    pub fn refresh(&self, call: Call<'_>) -> Result<Arc<Catalog>> {
         let shared = &*self.0;
         let known = shared.current();
-        match read(&shared.source, &shared.project, Some(&known.stamp))? {
+        match read(&shared.source, &shared.project, Some(&known.stamp), call)? {
             Some(fresh) => Ok(shared.swap(fresh)),
             None => Ok(shared.swap(known.still_good())),
         }
@@ -166,7 +166,7 @@ impl RegistryCache {
     /// Makes `change` in the registry and swaps the snapshot.
     pub fn update(&self, call: Call<'_>, change: &Change) -> Result<Arc<Catalog>> {
         self.0.source.update(call, change)?;
-        self.refresh()
+        self.refresh(call)
     }
 
     /// Records that rows of `view` from `start` to `end` (microseconds since the epoch) are in
@@ -214,10 +214,13 @@ impl Shared {
     }
 
     /// Reads the registry, if it is another than that of `known`.
-    fn renew(&self, known: Snapshot) -> Arc<Catalog> {
-        match read(&self.source, &self.project, Some(&known.stamp)) {
-            Ok(Some(fresh)) => self.swap(fresh),
-            Ok(None) => self.swap(known.still_good()),
+    ///
+    /// Errors: the caller wants to stop.
+    fn renew(&self, known: Snapshot, call: Call<'_>) -> Result<Arc<Catalog>> {
+        match read(&self.source, &self.project, Some(&known.stamp), call) {
+            Ok(Some(fresh)) => Ok(self.swap(fresh)),
+            Ok(None) => Ok(self.swap(known.still_good())),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
             Err(error) => {
                 log::warn!("the registry is not refreshed, the old one is used: {error}");
                 let pause = match &self.source {
@@ -225,7 +228,7 @@ impl Shared {
                     _ => RETRY_AFTER,
                 };
                 let retry_at = Some(Instant::now() + pause);
-                self.swap(Snapshot { retry_at, ..known })
+                Ok(self.swap(Snapshot { retry_at, ..known }))
             }
         }
     }
@@ -251,8 +254,13 @@ impl Snapshot {
 }
 
 /// `None`: the registry is that of `known` still.
-fn read(source: &RegistrySource, project: &str, known: Option<&Stamp>) -> Result<Option<Snapshot>> {
-    let Some((bytes, stamp)) = source.read(known)? else {
+fn read(
+    source: &RegistrySource,
+    project: &str,
+    known: Option<&Stamp>,
+    call: Call<'_>,
+) -> Result<Option<Snapshot>> {
+    let Some((bytes, stamp)) = source.read(call, known)? else {
         return Ok(None);
     };
     snapshot(&bytes, project, stamp).map(Some).map_err(|error| source.named(error))
@@ -319,7 +327,8 @@ mod tests {
 
     fn open(folder: &std::path::Path, settings: &str) -> RegistryCache {
         let yaml = format!("project: p\nregistry: {{path: registry.db, {settings}}}\n");
-        RegistryCache::open(&RepoConfig::from_yaml_text(&yaml, folder).unwrap()).unwrap()
+        let config = RepoConfig::from_yaml_text(&yaml, folder).unwrap();
+        RegistryCache::open(&config, Call::unlimited()).unwrap()
     }
 
     #[test]
@@ -329,15 +338,18 @@ mod tests {
         write(&path, "one");
         let (sync, thread) =
             (open(folder.path(), "cache_mode: sync"), open(folder.path(), "cache_mode: thread"));
-        let held = sync.catalog().unwrap();
-        assert!(Arc::ptr_eq(&held, &sync.catalog().unwrap()), "nothing has changed");
+        let held = sync.catalog(Call::unlimited()).unwrap();
+        assert!(
+            Arc::ptr_eq(&held, &sync.catalog(Call::unlimited()).unwrap()),
+            "nothing has changed"
+        );
 
         write(&path, "second");
 
-        assert_eq!(sync.catalog().unwrap().version_id, "second");
+        assert_eq!(sync.catalog(Call::unlimited()).unwrap().version_id, "second");
         assert_eq!(held.version_id, "one", "who holds a snapshot keeps it");
-        assert_eq!(thread.catalog().unwrap().version_id, "one");
-        assert_eq!(thread.refresh().unwrap().version_id, "second");
+        assert_eq!(thread.catalog(Call::unlimited()).unwrap().version_id, "one");
+        assert_eq!(thread.refresh(Call::unlimited()).unwrap().version_id, "second");
     }
 
     #[test]
@@ -348,8 +360,8 @@ mod tests {
         let cache = open(folder.path(), "");
         std::fs::write(&path, b"not a registry").unwrap();
 
-        assert_eq!(cache.catalog().unwrap().version_id, "one");
-        let error = cache.refresh().unwrap_err();
+        assert_eq!(cache.catalog(Call::unlimited()).unwrap().version_id, "one");
+        let error = cache.refresh(Call::unlimited()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RegistryInvalid);
         let message = error.to_string();
         assert!(message.contains("registry.db") && message.contains("14 bytes"), "{message}");
@@ -361,11 +373,11 @@ mod tests {
         let config = RepoConfig::from_yaml_text(yaml, std::path::Path::new("/r")).unwrap();
         let cache = RegistryCache::given(&config, &registry("one")).unwrap();
 
-        assert_eq!(cache.refresh().unwrap().version_id, "one");
+        assert_eq!(cache.refresh(Call::unlimited()).unwrap().version_id, "one");
         cache.give(&registry("two")).unwrap();
-        assert_eq!(cache.catalog().unwrap().version_id, "two");
+        assert_eq!(cache.catalog(Call::unlimited()).unwrap().version_id, "two");
         assert!(cache.give(b"not a registry").is_err());
-        assert_eq!(cache.catalog().unwrap().version_id, "two");
+        assert_eq!(cache.catalog(Call::unlimited()).unwrap().version_id, "two");
         let refused = cache.set_state(Call::unlimited(), "v", ViewState::Materializing);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::NeedsFeast);
     }

@@ -60,7 +60,7 @@ impl RegistrySource {
 
     /// The bytes of the registry and their stamp; `None`: they are those of `known` still,
     /// where that can be asked without reading them.
-    pub fn read(&self, known: Option<&Stamp>) -> Result<Option<(Vec<u8>, Stamp)>> {
+    pub fn read(&self, call: Call<'_>, known: Option<&Stamp>) -> Result<Option<(Vec<u8>, Stamp)>> {
         match self {
             RegistrySource::File(file) => {
                 let (bytes, stamp) = file.read()?;
@@ -71,7 +71,7 @@ impl RegistrySource {
                     Some(Stamp::Object(etag)) => etag.clone(),
                     _ => None,
                 };
-                let read = object.read(Call::unlimited(), etag)?;
+                let read = object.read(call, etag)?;
                 Ok(read.map(|(bytes, etag)| (bytes, Stamp::Object(etag))))
             }
             RegistrySource::Given => Ok(None),

@@ -209,34 +209,6 @@ def test_exit_while_the_server_is_stalled(applied: Applied, tmp_path: Path) -> N
         server.close()
 
 
-def test_ctrl_c_ends_a_loop_that_waits(applied: Applied, tmp_path: Path) -> None:
-    server = RedisServer("7.0")
-    try:
-        repo = applied.open(tmp_path, server)
-        repo.ours().materialize(EARLY, LATE)
-        done = run(
-            f"""
-            import os, signal, threading, time
-            async def main():
-                await ask(1)
-                os.kill({server.pid}, signal.SIGSTOP)
-                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-                await asyncio.gather(*(ask(i) for i in range(50)))
-            started = time.monotonic()
-            try:
-                asyncio.run(main())
-            except KeyboardInterrupt:
-                # 0.3 s until the signal, then 0.2 s are promised; the rest is for a busy machine.
-                sys.exit(3 if time.monotonic() - started < 2 else 4)
-            """,
-            str(repo.folder),
-        )
-        assert (done.returncode, done.stderr) == (3, "")
-    finally:
-        server.resume()
-        server.close()
-
-
 def test_cancelled_while_the_server_stalls(applied: Applied, tmp_path: Path) -> None:
     """Whatever was asked for by those that are gone is thrown away: later reads, on the same
     connections, get their own rows and no others.

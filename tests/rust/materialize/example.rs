@@ -39,7 +39,7 @@ fn the_example_is_materialized_and_recorded_and_a_second_run_changes_nothing() {
     }
     fs::copy(example.join("feature_store.yaml"), repo.join("feature_store.yaml")).unwrap();
     let config = RepoConfig::load(repo, &repo.join("feature_store.yaml")).unwrap();
-    let registry = RegistryCache::open(&config).unwrap();
+    let registry = RegistryCache::open(&config, Call::unlimited()).unwrap();
 
     let first = run(&config, &registry);
     let again = run(&config, &registry);
@@ -50,7 +50,7 @@ fn the_example_is_materialized_and_recorded_and_a_second_run_changes_nothing() {
         assert_eq!(stored_rows(repo, &report.view), report.entities_written);
         assert_eq!(repeated.entities_written + repeated.rows_older, report.entities_written);
     }
-    let catalog = registry.refresh().unwrap();
+    let catalog = registry.refresh(Call::unlimited()).unwrap();
     for report in &first.views {
         let view = catalog.views.iter().find(|view| view.name == report.view).unwrap();
         assert_eq!(view.materialization_intervals, [(0, 1_800_000_000_000_000); 2]);

@@ -73,7 +73,7 @@ pub struct MemoryLedger {
 }
 
 impl Ledger for MemoryLedger {
-    fn catalog(&self) -> Result<Arc<Catalog>> {
+    fn catalog(&self, _: &Call<'_>) -> Result<Arc<Catalog>> {
         Ok(Arc::clone(&self.catalog))
     }
 
