@@ -22,6 +22,7 @@ mod redis_pieces;
 mod redis_proxy;
 mod redis_replace;
 mod redis_rows;
+mod redis_script;
 mod redis_sentinel;
 mod redis_server;
 mod redis_tls;

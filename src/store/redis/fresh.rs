@@ -10,6 +10,7 @@ use super::codec::{CommandBuffer, append_argument};
 use super::connection::Connection;
 use super::refusal;
 use super::replace::LearnedReplace;
+use super::script::LearnedScript;
 use super::serialized::{Form, fits_listpack, serialize_hash};
 use super::timestamp;
 use super::writer::{CHUNK_ROWS, Chunk, Writer};
@@ -30,6 +31,8 @@ pub(super) struct Learned {
     batches_without_trial: AtomicU32,
     /// About existing entities.
     pub(super) replace: LearnedReplace,
+    /// About small batches.
+    pub(super) script: LearnedScript,
 }
 
 const LISTPACKS_REFUSED: u8 = 1;
@@ -51,6 +54,11 @@ impl Learned {
 
     pub(super) fn are_listpacks_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed) >= LISTPACKS_REFUSED
+    }
+
+    /// The server does not take listpacks.
+    pub(super) fn refuse_listpacks(&self) {
+        self.refuse(LISTPACKS_REFUSED);
     }
 
     fn refuse(&self, what: u8) {
@@ -94,16 +102,6 @@ impl<'a> Fresh<'a> {
 
     pub(super) fn is_on(&self) -> bool {
         self.is_on
-    }
-
-    /// What is known about existing entities.
-    pub(super) fn learned_of_replace(&self) -> &'a LearnedReplace {
-        &self.learned.replace
-    }
-
-    /// The server does not take listpacks.
-    pub(super) fn refuse_listpacks(&self) {
-        self.learned.refuse(LISTPACKS_REFUSED);
     }
 
     pub(super) fn give_up(&mut self) {

@@ -21,6 +21,7 @@ mod reader;
 mod refusal;
 mod replace;
 mod retry;
+mod script;
 mod sentinel;
 mod serialized;
 mod stored;

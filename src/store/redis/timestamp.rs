@@ -22,8 +22,9 @@ impl Timestamp {
 
     /// Microseconds since the epoch, finer parts cut; `None` when they don't fit.
     pub(super) fn to_micros(self) -> Option<i64> {
-        let micros = i64::from(self.nanos).div_euclid(1_000);
-        self.seconds.checked_mul(1_000_000)?.checked_add(micros)
+        let micros = i128::from(self.nanos).div_euclid(1_000);
+        // Seconds by themselves may be less than the least time that fits.
+        i64::try_from(i128::from(self.seconds) * 1_000_000 + micros).ok()
     }
 
     /// Appends the serialized message.

@@ -1,6 +1,7 @@
 //! Writes: for each chunk of rows WATCH and the stored timestamps (or, of wide rows, the whole
 //! hashes: see `replace`), then MULTI, the rows that are newer, EXEC. The next chunk's WATCH travels behind this chunk's EXEC, so a chunk costs
-//! about one trip. A chunk that others got into is tried again, and in the end row by row.
+//! about one trip. A chunk that others got into is tried again, and in the end row by row, by
+//! the script that small batches go by (see `script`).
 
 use std::collections::VecDeque;
 use std::thread;
@@ -10,7 +11,7 @@ use super::codec::{CommandBuffer, append_argument};
 use super::connection::Connection;
 use super::fresh::{Fresh, Learned};
 use super::refusal;
-use super::replace::{LearnedReplace, Replace};
+use super::replace::Replace;
 use super::timestamp::{self, Timestamp};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,16 +43,19 @@ pub(super) struct WriterSettings {
 pub(super) struct Writer<'a> {
     pub(super) batch: &'a WriteBatch<'a>,
     pub(super) project: &'a [u8],
-    equal_timestamps: EqualTimestamps,
+    pub(super) equal_timestamps: EqualTimestamps,
     is_blind: bool,
     // Encoded once: what every row repeats.
-    timestamp_field: Vec<u8>,
-    fields: Vec<[u8; FIELD_LEN]>,
-    ttl: Option<Vec<u8>>,
+    pub(super) timestamp_field: Vec<u8>,
+    pub(super) fields: Vec<[u8; FIELD_LEN]>,
+    pub(super) ttl: Option<Vec<u8>>,
+    pub(super) learned: &'a Learned,
     next_row: usize,
     pub(super) fresh: Fresh<'a>,
     // Rows to compare and write that were sent before, in vain.
     pub(super) again: VecDeque<Chunk>,
+    // Rows that others write all the time: left to the script.
+    contended: Vec<usize>,
     // The chunk that is being written, and the one that has been sent behind it.
     pub(super) current: Option<Chunk>,
     pub(super) ahead: Option<Chunk>,
@@ -119,9 +123,11 @@ impl<'a> Writer<'a> {
             timestamp_field,
             fields: fields.collect(),
             ttl,
+            learned: &settings.learned,
             next_row: 0,
             fresh: Fresh::new(&settings.learned, batch, settings.key_ttl_seconds),
             again: VecDeque::new(),
+            contended: Vec::new(),
             current: None,
             ahead: None,
             replace: Replace::new(&settings.learned, batch, settings.key_ttl_seconds),
@@ -153,10 +159,24 @@ impl<'a> Writer<'a> {
         if self.fresh.is_on() {
             self.run_fresh(connection, call)?;
         }
+        while self.is_for_script() {
+            self.current = self.next_chunk();
+            if self.current.is_none() {
+                return Ok(());
+            }
+            self.run_script(connection, call)?;
+        }
         connection.set_doing("WATCH, HMGET, MULTI, HSET, EXEC");
         loop {
             if self.current.is_none() {
-                let Some(chunk) = self.next_chunk() else { return Ok(()) };
+                let Some(chunk) = self.next_chunk() else {
+                    if self.contended.is_empty() {
+                        return Ok(());
+                    }
+                    self.current = Some(Chunk::new(std::mem::take(&mut self.contended)));
+                    self.run_script(connection, call)?;
+                    continue;
+                };
                 self.current = Some(self.watch(chunk, connection));
                 connection.send(call)?;
             }
@@ -250,7 +270,7 @@ impl<'a> Writer<'a> {
             }
         }
         if self.replace.is_wide() {
-            self.learned().learn(rows.len(), self.winners);
+            self.learned.replace.learn(rows.len(), self.winners);
         }
         Ok(true)
     }
@@ -294,34 +314,31 @@ impl<'a> Writer<'a> {
                 self.decide(row);
             }
         }
-        self.learned().learn(rows.len(), replaced);
+        self.learned.replace.learn(rows.len(), replaced);
         if is_withheld {
-            self.learned().refuse();
+            self.learned.replace.refuse();
             self.decided.clear(usize::MAX);
             self.winners = 0;
         }
         Ok(!is_withheld)
     }
 
-    fn learned(&self) -> &'a LearnedReplace {
-        self.fresh.learned_of_replace()
-    }
-
     fn decoded(&self, stored: Option<&[u8]>, row: usize) -> Result<Option<Timestamp>> {
         stored
-            .map(|bytes| {
-                Timestamp::decode(bytes).ok_or_else(|| {
-                    let field = String::from_utf8_lossy(&self.batch.view.timestamp_field);
-                    Error::new(
-                        ErrorKind::StoreInvalid,
-                        format!(
-                            "{} has in its field '{field}' something that is no timestamp",
-                            self.shown_key(row)
-                        ),
-                    )
-                })
-            })
+            .map(|bytes| Timestamp::decode(bytes).ok_or_else(|| self.no_timestamp(row)))
             .transpose()
+    }
+
+    #[cold]
+    pub(super) fn no_timestamp(&self, row: usize) -> Error {
+        let field = String::from_utf8_lossy(&self.batch.view.timestamp_field);
+        Error::new(
+            ErrorKind::StoreInvalid,
+            format!(
+                "{} has in its field '{field}' something that is no timestamp",
+                self.shown_key(row)
+            ),
+        )
     }
 
     /// The row shall be written, field by field.
@@ -361,15 +378,20 @@ impl<'a> Writer<'a> {
         commands.argument_of(key, self.project);
         commands.encoded(&self.timestamp_field);
         commands.argument(&timestamp);
-        for (field, values) in self.fields.iter().zip(self.batch.values) {
-            commands.encoded(field);
-            commands.argument(values.get(row));
-        }
+        self.encode_features(commands, row);
         if let Some(ttl) = &self.ttl {
             commands.begin(3);
             commands.argument(b"EXPIRE");
             commands.argument_of(key, self.project);
             commands.encoded(ttl);
+        }
+    }
+
+    /// Field and value of each feature.
+    pub(super) fn encode_features(&self, commands: &mut CommandBuffer, row: usize) {
+        for (field, values) in self.fields.iter().zip(self.batch.values) {
+            commands.encoded(field);
+            commands.argument(values.get(row));
         }
     }
 
@@ -395,12 +417,12 @@ impl<'a> Writer<'a> {
         }
         let outcome = connection.receive(call)?;
         if is_withheld {
-            self.learned().refuse();
+            self.learned.replace.refuse();
             return Ok(Outcome::Withheld);
         }
         match outcome.first_error() {
             Some(text) if self.is_replacing() && refusal::is_payload_refused(text) => {
-                self.fresh.refuse_listpacks();
+                self.learned.refuse_listpacks();
                 Ok(Outcome::Withheld)
             }
             Some(text) => Err(refusal::refused(&node, "EXEC", text)),
@@ -432,6 +454,10 @@ impl<'a> Writer<'a> {
             let second = rows.split_off(rows.len() / 2);
             self.again.push_back(Chunk::new(rows));
             self.again.push_back(Chunk::new(second));
+            return Ok(());
+        }
+        if rows.len() == 1 && aborts >= ABORTS_BEFORE_SPLIT && !self.learned.script.is_refused() {
+            self.contended.extend(rows);
             return Ok(());
         }
         if aborts > MAX_ROW_ABORTS {
