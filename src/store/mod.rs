@@ -134,26 +134,16 @@ pub trait StoreReader: Send + Sync {
     fn read(&self, keys: &[PackedBytes], sink: &mut dyn RowSink, call: &Call<'_>) -> Result<()>;
 
     /// The same, awaited on the [`runtime`]; everything is over by `deadline`, if there is one.
+    /// A store that has no driver of its own for it reads as [`read`](Self::read) does.
     fn read_async<'a>(
         &'a self,
         keys: &'a [PackedBytes],
         sink: &'a mut (dyn RowSink + Send),
         deadline: Option<Instant>,
     ) -> Reading<'a> {
-        read_blocking(self, keys, sink, deadline)
+        Box::pin(async move {
+            let call = Call { deadline, interrupt: &Uninterrupted };
+            runtime::block(|| self.read(keys, sink, &call)).await?
+        })
     }
-}
-
-/// [`StoreReader::read_async`] by way of [`StoreReader::read`], for what has no driver of its
-/// own for it.
-fn read_blocking<'a, R: StoreReader + ?Sized>(
-    reader: &'a R,
-    keys: &'a [PackedBytes],
-    sink: &'a mut (dyn RowSink + Send),
-    deadline: Option<Instant>,
-) -> Reading<'a> {
-    Box::pin(async move {
-        let call = Call { deadline, interrupt: &Uninterrupted };
-        runtime::block(|| reader.read(keys, sink, &call)).await?
-    })
 }

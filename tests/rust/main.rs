@@ -14,6 +14,7 @@ mod online;
 mod redis;
 mod redis_async;
 mod redis_cluster;
+mod redis_cluster_async;
 mod redis_cluster_server;
 mod redis_faults;
 mod redis_fresh;

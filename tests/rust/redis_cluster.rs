@@ -1,17 +1,17 @@
-//! Reads of a real Redis Cluster: rows of every node in the order of the keys, while slots move
-//! and masters die.
+//! Reads of a real Redis Cluster, blocking and asynchronous: rows of every node in the order of
+//! the keys, while slots move and masters die.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use feastrs::ErrorKind;
 use feastrs::call::Call;
 use feastrs::config::{ReadCommand, RedisConfig, RedisType};
 use feastrs::store::redis::RedisStore;
 use feastrs::store::{OnlineStore, StoredGroup, StoredView};
+use feastrs::{ErrorKind, runtime};
 
 use crate::redis_cluster_server::{RedisCluster, eventually};
-use crate::redis_rows::{Row, Rows, end_read, packed, read_blocking as read, view, write};
+use crate::redis_rows::{Row, Rows, end_read, packed, read_async, read_blocking, view, write};
 use crate::redis_server::{RedisServer, config};
 
 fn store(config: &RedisConfig) -> RedisStore {
@@ -40,9 +40,23 @@ fn expected(keys: &[String], features: usize) -> Vec<Row> {
     keys.iter().map(row).collect()
 }
 
+type Read = fn(&RedisStore, &StoredView, &[String]) -> feastrs::Result<Vec<Row>>;
+
+/// What holds for one driver holds for the other.
+const DRIVERS: [Read; 2] = [read_keys, read_keys_async];
+
 fn read_keys(store: &RedisStore, view: &StoredView, keys: &[String]) -> feastrs::Result<Vec<Row>> {
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    Ok(read(store, std::slice::from_ref(view), &keys, view.features.len() + 1)?.remove(0))
+    Ok(read_blocking(store, std::slice::from_ref(view), &keys, view.features.len() + 1)?.remove(0))
+}
+
+fn read_keys_async(
+    store: &RedisStore,
+    view: &StoredView,
+    keys: &[String],
+) -> feastrs::Result<Vec<Row>> {
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    Ok(read_async(store, std::slice::from_ref(view), &keys, view.features.len() + 1)?.remove(0))
 }
 
 #[test]
@@ -57,16 +71,22 @@ fn rows_of_all_nodes_come_in_the_order_of_the_keys() {
 
     for read_command in [ReadCommand::Hgetall, ReadCommand::Hmget] {
         let store = store(&RedisConfig { read_command, ..cluster.config() });
-        assert!(read_keys(&store, &wide, &keys).unwrap() == expected(&keys, 20));
+        for read in DRIVERS {
+            assert!(read(&store, &wide, &keys).unwrap() == expected(&keys, 20));
+        }
         // Two groups of different widths, and one of nothing.
         let group =
             |view: &StoredView| StoredGroup { views: vec![view.clone()], expected_fields: 9 };
         let reader = store.reader(&[group(&narrow), group(&wide), group(&wide)]);
-        let mut rows = Rows::default();
         let asked = [packed(&keys[..50]), packed::<&str>([]), packed(&keys)];
+        let (mut rows, mut awaited) = (Rows::default(), Rows::default());
         reader.read(&asked, &mut rows, &Call::unlimited()).unwrap();
-        assert_eq!(rows.0[&(0, 0)], expected(&keys[..50], 1));
-        assert!(rows.0[&(2, 0)] == expected(&keys, 20));
+        let handle = runtime::handle().unwrap();
+        handle.block_on(reader.read_async(&asked, &mut awaited, None)).unwrap();
+        for rows in [rows, awaited] {
+            assert_eq!(rows.0[&(0, 0)], expected(&keys[..50], 1));
+            assert!(rows.0[&(2, 0)] == expected(&keys, 20));
+        }
     }
     let error = write(&store(&cluster.config()), &narrow, &["k"], 1, b"x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NeedsFeast);
@@ -85,8 +105,13 @@ fn a_slot_that_moves_is_followed_key_by_key() {
     let slot = cluster.slot_of("{tag}");
     let from = cluster.home_of(slot);
     let to = (from + 1) % 3;
-    let store = store(&cluster.config());
-    let right = || assert!(read_keys(&store, &view, &keys).unwrap() == expected(&keys, 3));
+    // Each finds out for itself.
+    let stores = DRIVERS.map(|read| (read, store(&cluster.config())));
+    let right = || {
+        for (read, store) in &stores {
+            assert!(read(store, &view, &keys).unwrap() == expected(&keys, 3));
+        }
+    };
 
     right();
     cluster.begin_move(slot, from, to);
@@ -118,13 +143,13 @@ fn threads_that_read_while_slots_move_and_a_master_dies_see_no_wrong_value() {
     };
 
     thread::scope(|scope| {
-        for offset in 0..3 {
+        for offset in 0..4 {
             let (store, view, keys, expected) = (&store, &view, &keys, &expected);
             let (is_done, reads) = (&is_done, &reads);
             scope.spawn(move || {
                 while !is_done.load(Ordering::Relaxed) {
                     let count = 1 + (reads.load(Ordering::Relaxed) * 37 + offset) % keys.len();
-                    match read_keys(store, view, &keys[..count]) {
+                    match DRIVERS[offset % 2](store, view, &keys[..count]) {
                         Ok(rows) => assert!(rows == expected[..count], "a wrong value"),
                         Err(error) => assert!(error.is_retryable(), "{error:?}"),
                     }
@@ -145,7 +170,9 @@ fn threads_that_read_while_slots_move_and_a_master_dies_see_no_wrong_value() {
     });
 
     // With so long a timeout the failover passes unnoticed, and then all is as it was.
-    assert_eq!(read_keys(&store, &view, &keys).unwrap(), expected);
+    for read in DRIVERS {
+        assert_eq!(read(&store, &view, &keys).unwrap(), expected);
+    }
 }
 
 #[test]
@@ -167,17 +194,20 @@ fn replicas_are_read_from_where_that_is_wanted() {
         });
     }
 
-    for _ in 0..4 {
-        assert_eq!(read_keys(&plain, &view, &keys).unwrap(), expected(&keys, 2));
+    for read in DRIVERS {
+        cluster.nodes.iter().for_each(|node| drop(node.call(&[b"CONFIG", b"RESETSTAT"])));
+        for _ in 0..4 {
+            assert_eq!(read(&plain, &view, &keys).unwrap(), expected(&keys, 2));
+        }
+        assert!(!cluster.nodes[2..].iter().any(reads));
+        eventually("every node is read from", || {
+            assert_eq!(read(&spread, &view, &keys).unwrap(), expected(&keys, 2));
+            cluster.nodes.iter().all(reads)
+        });
     }
-    assert!(!cluster.nodes[2..].iter().any(reads));
-    eventually("every node is read from", || {
-        assert_eq!(read_keys(&spread, &view, &keys).unwrap(), expected(&keys, 2));
-        cluster.nodes.iter().all(reads)
-    });
     cluster.nodes[2].kill();
-    for _ in 0..4 {
-        assert_eq!(read_keys(&spread, &view, &keys).unwrap(), expected(&keys, 2));
+    for read in DRIVERS.iter().cycle().take(8) {
+        assert_eq!(read(&spread, &view, &keys).unwrap(), expected(&keys, 2));
     }
 }
 
@@ -197,15 +227,20 @@ fn an_acl_without_hgetall_is_served_by_hmget_on_every_node() {
         let rule: &[u8] = if index == 1 { b"-hgetall" } else { b"+hgetall" };
         node.call(&[b"ACL", b"SETUSER", b"app", b"on", b">pw", b"~*", b"+@all", rule]);
     }
-    let store = store(&cluster.config_with(",username=app,password=pw"));
+    let limited = cluster.config_with(",username=app,password=pw");
+    let stores = DRIVERS.map(|read| (read, store(&limited)));
 
-    for _ in 0..2 {
-        assert!(read_keys(&store, &view, &keys).unwrap() == expected(&keys, 3));
+    for (read, store) in &stores {
+        for _ in 0..2 {
+            assert!(read(store, &view, &keys).unwrap() == expected(&keys, 3));
+        }
     }
     cluster.nodes[2].call(&[b"ACL", b"SETUSER", b"app", b"-hmget"]);
-    let error = read_keys(&store, &view, &keys).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::StoreDenied, "{error}");
-    assert!(error.to_string().contains(&cluster.nodes[2].port.to_string()), "{error}");
+    for (read, store) in &stores {
+        let error = read(store, &view, &keys).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StoreDenied, "{error}");
+        assert!(error.to_string().contains(&cluster.nodes[2].port.to_string()), "{error}");
+    }
 }
 
 #[test]
@@ -235,24 +270,26 @@ fn a_node_that_stands_still_is_given_up_in_time() {
     let keys = names(40);
     cluster.write(&view, &keys, 7, value_of);
     let store = store(&cluster.config_with(",socket_timeout=0.4"));
-    assert_eq!(read_keys(&store, &view, &keys).unwrap(), expected(&keys, 1));
+    for read in DRIVERS {
+        assert_eq!(read(&store, &view, &keys).unwrap(), expected(&keys, 1));
 
-    cluster.nodes[0].pause(true);
-    let error = read_keys(&store, &view, &keys).unwrap_err();
-    cluster.nodes[0].pause(false);
+        cluster.nodes[0].pause(true);
+        let error = read(&store, &view, &keys).unwrap_err();
+        cluster.nodes[0].pause(false);
 
-    assert_eq!(error.kind(), ErrorKind::StoreTimeout, "{error}");
-    assert!(error.to_string().contains(&cluster.nodes[0].port.to_string()), "{error}");
-    eventually("the cluster is whole again", || match read_keys(&store, &view, &keys) {
-        Ok(rows) => {
-            assert_eq!(rows, expected(&keys, 1));
-            true
-        }
-        Err(error) => {
-            assert!(error.is_retryable(), "{error:?}");
-            false
-        }
-    });
+        assert_eq!(error.kind(), ErrorKind::StoreTimeout, "{error}");
+        assert!(error.to_string().contains(&cluster.nodes[0].port.to_string()), "{error}");
+        eventually("the cluster is whole again", || match read(&store, &view, &keys) {
+            Ok(rows) => {
+                assert_eq!(rows, expected(&keys, 1));
+                true
+            }
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                false
+            }
+        });
+    }
 }
 
 #[test]
@@ -261,17 +298,19 @@ fn what_is_no_cluster_and_what_is_one_say_so() {
     let keys = names(10);
 
     let alone = RedisConfig { redis_type: RedisType::Cluster, ..server.config() };
-    let error = read_keys(&store(&alone), &view, &keys).unwrap_err();
-    assert!(error.to_string().contains("CLUSTER SLOTS"), "{error}");
     let standalone = config(&cluster.nodes[0].connection_string());
-    let error = read_keys(&store(&standalone), &view, &keys).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
-    assert!(error.to_string().contains("redis_cluster"), "{error}");
     let nowhere =
         RedisConfig { redis_type: RedisType::Cluster, ..config("127.0.0.1:1,socket_timeout=0.2") };
-    let error = read_keys(&store(&nowhere), &view, &keys).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
-    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    for read in DRIVERS {
+        let error = read(&store(&alone), &view, &keys).unwrap_err();
+        assert!(error.to_string().contains("CLUSTER SLOTS"), "{error}");
+        let error = read(&store(&standalone), &view, &keys).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+        assert!(error.to_string().contains("redis_cluster"), "{error}");
+        let error = read(&store(&nowhere), &view, &keys).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+        assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    }
 }
 
 #[test]
@@ -285,13 +324,16 @@ fn a_key_that_is_sent_in_circles_is_given_up_in_time() {
     // One says ask the other, and the other knows nothing of it.
     cluster.begin_move_one_sided(slot, from, to);
     let store = store(&cluster.config_with(",socket_timeout=0.5"));
-
     let circling = [keys.clone(), vec!["absent{tag}".to_owned()]].concat();
-    let error = read_keys(&store, &view, &circling).unwrap_err();
 
-    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
-    assert!(error.to_string().contains("ASK") || error.to_string().contains("MOVED"), "{error}");
-    assert_eq!(read_keys(&store, &view, &keys).unwrap(), expected(&keys, 1));
+    for read in DRIVERS {
+        let error = read(&store, &view, &circling).unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("ASK") || text.contains("MOVED"), "{error}");
+        assert_eq!(read(&store, &view, &keys).unwrap(), expected(&keys, 1));
+    }
 }
 
 #[test]
@@ -304,7 +346,9 @@ fn a_read_that_its_sink_ends_leaves_nothing_behind() {
 
     for after in [0, 1, 500, 899] {
         end_read(&store, &view, &keys, after);
-        assert!(read_keys(&store, &view, &keys).unwrap() == expected(&keys, 2), "{after}");
+        for read in DRIVERS {
+            assert!(read(&store, &view, &keys).unwrap() == expected(&keys, 2), "{after}");
+        }
     }
 }
 
@@ -328,10 +372,12 @@ fn connections_lost_on_any_node_at_any_time_lose_no_row() {
                 }
             });
         }
-        for _ in 0..2 {
-            scope.spawn(|| {
+        for read in DRIVERS {
+            let (store, view, keys, expected) = (&store, &view, &keys, &expected);
+            let is_done = &is_done;
+            scope.spawn(move || {
                 for count in (100..2500).step_by(200) {
-                    match read_keys(&store, &view, &keys[..count]) {
+                    match read(store, view, &keys[..count]) {
                         Ok(rows) => assert!(rows == expected[..count], "a wrong value"),
                         Err(error) => assert!(error.is_retryable(), "{error:?}"),
                     }
@@ -341,5 +387,7 @@ fn connections_lost_on_any_node_at_any_time_lose_no_row() {
         }
     });
 
-    assert!(read_keys(&store, &view, &keys).unwrap() == expected);
+    for read in DRIVERS {
+        assert!(read(&store, &view, &keys).unwrap() == expected);
+    }
 }

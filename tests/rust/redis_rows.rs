@@ -71,11 +71,7 @@ pub fn read(
     expected_fields: usize,
 ) -> Result<Vec<Vec<Row>>> {
     let outcome = read_blocking(store, views, keys, expected_fields);
-    let reader = store.reader(&[StoredGroup { views: views.to_vec(), expected_fields }]);
-    let mut rows = Rows::default();
-    let keys = [packed(keys)];
-    let read = reader.read_async(&keys, &mut rows, None);
-    let asynchronous = runtime::handle()?.block_on(read).map(|()| rows.of_views(views.len()));
+    let asynchronous = read_async(store, views, keys, expected_fields);
     match (&outcome, &asynchronous) {
         (Ok(rows), Ok(others)) => assert!(rows == others, "{rows:?} {others:?}"),
         (Err(error), Err(other)) => assert_eq!(error.kind(), other.kind(), "{error}; {other}"),
@@ -94,6 +90,20 @@ pub fn read_blocking(
     let reader = store.reader(&[StoredGroup { views: views.to_vec(), expected_fields }]);
     let mut rows = Rows::default();
     reader.read(&[packed(keys)], &mut rows, &Call::unlimited())?;
+    Ok(rows.of_views(views.len()))
+}
+
+/// The same with the asynchronous read alone.
+pub fn read_async(
+    store: &dyn OnlineStore,
+    views: &[StoredView],
+    keys: &[&str],
+    expected_fields: usize,
+) -> Result<Vec<Vec<Row>>> {
+    let reader = store.reader(&[StoredGroup { views: views.to_vec(), expected_fields }]);
+    let mut rows = Rows::default();
+    let keys = [packed(keys)];
+    runtime::handle()?.block_on(reader.read_async(&keys, &mut rows, None))?;
     Ok(rows.of_views(views.len()))
 }
 
@@ -122,7 +132,7 @@ impl RowSink for Rows {
 }
 
 /// Reads with a sink that refuses the row after `after` rows, and again with one that panics
-/// there: with replies of later keys under way.
+/// there: with replies of later keys under way. Blocking, then asynchronously.
 pub fn end_read(store: &dyn OnlineStore, view: &StoredView, keys: &[String], after: usize) {
     struct Ending {
         left: usize,
@@ -140,10 +150,12 @@ pub fn end_read(store: &dyn OnlineStore, view: &StoredView, keys: &[String], aft
     }
     let group = StoredGroup { views: vec![view.clone()], expected_fields: 3 };
     let reader = store.reader(&[group]);
-    for panics in [false, true] {
+    let (keys, handle) = ([packed(keys)], runtime::handle().expect("a runtime"));
+    for (panics, is_async) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut ending = Ending { left: after, panics };
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-            reader.read(&[packed(keys)], &mut ending, &Call::unlimited())
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| match is_async {
+            true => handle.block_on(reader.read_async(&keys, &mut ending, None)),
+            false => reader.read(&keys, &mut ending, &Call::unlimited()),
         }));
         match outcome {
             Ok(read) => assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidArgument),

@@ -20,7 +20,7 @@ pub(super) struct Pool {
     target: Arc<Target>,
     shared: ProcessLocal<Arc<Shared>>,
     // Asynchronous reads have connections of their own kind.
-    asynchronous: ProcessLocal<Connections>,
+    asynchronous: ProcessLocal<Arc<Connections>>,
 }
 
 /// The node that is connected to, and how.
@@ -97,7 +97,7 @@ impl Pool {
     }
 
     /// The connections for asynchronous reads.
-    pub(super) fn asynchronous(&self) -> &Connections {
+    pub(super) fn asynchronous(&self) -> &Arc<Connections> {
         self.asynchronous.get()
     }
 

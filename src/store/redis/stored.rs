@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::asynchronous;
-use super::cluster::{Cluster, ClusterReader};
+use super::cluster::{AsyncClusterReader, Cluster, ClusterReader};
 use super::fresh::Learned;
 use super::handshake::Purpose;
 use super::options::Options;
@@ -22,7 +22,7 @@ use crate::config::{ReadCommand, RedisConfig, RedisType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
 use crate::store::{
-    self, EqualTimestamps, OnlineStore, Reading, RowSink, StoreReader, StoredGroup, StoredView,
+    EqualTimestamps, OnlineStore, Reading, RowSink, StoreReader, StoredGroup, StoredView,
     WriteBatch, WriteReport,
 };
 use crate::value::PackedBytes;
@@ -180,15 +180,19 @@ impl StoreReader for RedisReader {
         sink: &'a mut (dyn RowSink + Send),
         deadline: Option<Instant>,
     ) -> Reading<'a> {
-        let Topology::Primary(primary) = &self.server.topology else {
-            return store::read_blocking(self, keys, sink, deadline);
-        };
-        let read = async move {
-            let mut reader = asynchronous::Reader::new(self.job(keys), sink);
-            let outcome = primary.read_async(&mut reader).await;
-            self.learn(reader.has_given_up_hgetall());
-            outcome
-        };
-        Box::pin(runtime::within(deadline, read))
+        match &self.server.topology {
+            Topology::Primary(primary) => Box::pin(runtime::within(deadline, async move {
+                let mut reader = asynchronous::Reader::new(self.job(keys), sink);
+                let outcome = primary.read_async(&mut reader).await;
+                self.learn(reader.has_given_up_hgetall());
+                outcome
+            })),
+            Topology::Cluster(cluster) => Box::pin(runtime::within(deadline, async move {
+                let mut reader = AsyncClusterReader::new(cluster, self.job(keys), sink);
+                let outcome = reader.run().await;
+                self.learn(reader.has_given_up_hgetall());
+                outcome
+            })),
+        }
     }
 }

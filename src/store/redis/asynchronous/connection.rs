@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::runtime;
 
 /// When it is dropped, the connection is closed.
-pub(super) struct Connection {
+pub(in super::super) struct Connection {
     outbox: Arc<SharedOutbox>,
     node: Arc<str>,
 }
@@ -29,7 +29,10 @@ impl Connection {
     }
 
     /// Sends `commands` behind those of others.
-    pub(super) fn send(&self, commands: &CommandBuffer) -> std::result::Result<Coming, Failure> {
+    pub(in super::super) fn send(
+        &self,
+        commands: &CommandBuffer,
+    ) -> std::result::Result<Coming, Failure> {
         Ok(Coming { receiver: self.outbox.put(commands)?, node: self.node.clone() })
     }
 
@@ -42,13 +45,13 @@ impl Connection {
 
 /// Replies that are on their way, as many as commands were sent. Whoever drops it leaves the
 /// connection in order.
-pub(super) struct Coming {
+pub(in super::super) struct Coming {
     receiver: Receiver,
     node: Arc<str>,
 }
 
 impl Coming {
-    pub(super) async fn replies(self) -> std::result::Result<Replies, Failure> {
+    pub(in super::super) async fn replies(self) -> std::result::Result<Replies, Failure> {
         // Who drops a slot without a word is a task that has panicked.
         self.receiver.await.unwrap_or_else(|_| Err(Failure::closed(&self.node)))
     }

@@ -3,19 +3,23 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::super::codec::CommandBuffer;
 use super::super::pool::Target;
-use super::connection::Connection;
+use super::connection::{Coming, Connection};
+use super::failure::Failure;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Large reads at one time; a server works on one command after the other anyway.
 const OWN: usize = 8;
+/// Reads of more keys take a connection for themselves.
+const SHARED_KEYS: usize = 256;
 
 pub(in super::super) struct Connections {
     shared: Mutex<Option<Arc<Connection>>>,
     idle: Mutex<Vec<Arc<Connection>>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Default for Connections {
@@ -23,14 +27,32 @@ impl Default for Connections {
         Connections {
             shared: Mutex::new(None),
             idle: Mutex::new(Vec::new()),
-            turns: Semaphore::new(OWN),
+            turns: Arc::new(Semaphore::new(OWN)),
         }
     }
 }
 
 impl Connections {
+    /// A connection for a read of so many keys: for a large one, when it is its turn, one of
+    /// its own.
+    pub(in super::super) async fn line(
+        self: &Arc<Self>,
+        target: &Arc<Target>,
+        key_count: usize,
+    ) -> Result<Line> {
+        match key_count <= SHARED_KEYS {
+            true => self.line_at_once(target),
+            false => Ok(Line::Own(self.own(target).await?)),
+        }
+    }
+
+    /// A connection for a read that can't wait for its turn.
+    pub(in super::super) fn line_at_once(&self, target: &Arc<Target>) -> Result<Line> {
+        Ok(Line::Shared(self.shared(target)?))
+    }
+
     /// The connection that everybody shares, begun anew if there is none that works.
-    pub(super) fn shared(&self, target: &Arc<Target>) -> Result<Arc<Connection>> {
+    fn shared(&self, target: &Arc<Target>) -> Result<Arc<Connection>> {
         let mut shared = lock(&self.shared);
         if let Some(connection) = shared.as_ref().filter(|connection| connection.is_usable(target))
         {
@@ -41,9 +63,8 @@ impl Connections {
         Ok(connection)
     }
 
-    /// A connection for the caller alone, when it is its turn.
-    pub(super) async fn own(&self, target: &Arc<Target>) -> Result<Own<'_>> {
-        let turn = self.turns.acquire().await.map_err(|source| {
+    async fn own(self: &Arc<Self>, target: &Arc<Target>) -> Result<Own> {
+        let turn = self.turns.clone().acquire_owned().await.map_err(|source| {
             // The semaphore is never closed.
             Error::new(ErrorKind::Internal, "connections are closed").with_source(source)
         })?;
@@ -51,7 +72,7 @@ impl Connections {
             Some(connection) => connection,
             None => Arc::new(Connection::open(target)?),
         };
-        Ok(Own { connection, connections: self, _turn: turn })
+        Ok(Own { connection, connections: self.clone(), _turn: turn })
     }
 
     fn usable_idle(&self, target: &Target) -> Option<Arc<Connection>> {
@@ -72,18 +93,38 @@ impl Connections {
     }
 }
 
-/// A connection that nobody else uses. Dropped in the middle of a read, it is closed.
-pub(super) struct Own<'a> {
-    pub(super) connection: Arc<Connection>,
-    connections: &'a Connections,
-    _turn: SemaphorePermit<'a>,
+/// A connection for one read, for as long as that takes.
+pub(in super::super) enum Line {
+    Shared(Arc<Connection>),
+    Own(Own),
 }
 
-impl Own<'_> {
-    /// Keeps the connection for the next; nothing may be under way on it.
-    pub(super) fn give_back(self) {
-        lock(&self.connections.idle).push(self.connection.clone());
+impl Line {
+    /// Sends `commands` behind what was sent before.
+    pub(in super::super) fn send(
+        &self,
+        commands: &CommandBuffer,
+    ) -> std::result::Result<Coming, Failure> {
+        match self {
+            Line::Shared(connection) | Line::Own(Own { connection, .. }) => {
+                connection.send(commands)
+            }
+        }
     }
+
+    /// Lets others have the connection; nothing of this read's may be under way on it.
+    pub(in super::super) fn give_back(self) {
+        if let Line::Own(own) = self {
+            lock(&own.connections.idle).push(own.connection);
+        }
+    }
+}
+
+/// A connection that nobody else uses. Dropped in the middle of a read, it is closed.
+pub(in super::super) struct Own {
+    connection: Arc<Connection>,
+    connections: Arc<Connections>,
+    _turn: OwnedSemaphorePermit,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

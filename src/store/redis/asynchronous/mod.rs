@@ -4,7 +4,8 @@
 //! moment: its replies are then received and thrown away.
 //!
 //! Same options, same handshake, same [`ReadJob`](super::read_job::ReadJob) as the blocking
-//! driver. Must not know requests or Python.
+//! driver. [`reader`] reads from one server; reads of a cluster have a driver of their own over
+//! the same connections, in [`cluster`](super::cluster). Must not know requests or Python.
 
 mod connection;
 mod connections;
@@ -14,6 +15,7 @@ mod outbox;
 mod reader;
 mod stream;
 
-pub(super) use connections::Connections;
+pub(super) use connection::Coming;
+pub(super) use connections::{Connections, Line};
 pub(super) use failure::Reason;
 pub(super) use reader::{Reader, Stop};

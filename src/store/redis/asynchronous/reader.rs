@@ -1,4 +1,4 @@
-//! One read over asynchronous connections. It remembers how far it got, so that it can go on
+//! One read of one server over asynchronous connections. It remembers how far it got, so that it can go on
 //! over another connection or with another command; dropped at any moment, it leaves the
 //! connection in order.
 
@@ -8,13 +8,11 @@ use std::time::Instant;
 use super::super::codec::{CommandBuffer, Replies};
 use super::super::pool::Pool;
 use super::super::read_job::{Position, ReadJob, Slots, Taken};
-use super::connection::Connection;
+use super::connections::Line;
 use super::failure::{Failure, Reason};
 use crate::error::{Error, Result};
 use crate::store::RowSink;
 
-/// Reads of more keys take a connection for themselves.
-const SHARED_KEYS: usize = 256;
 /// Commands that are sent at once, and how often before the first are answered.
 const CHUNK_BYTES: usize = 64 << 10;
 const CHUNK_KEYS: usize = 512;
@@ -72,23 +70,19 @@ impl<'a> Reader<'a> {
     }
 
     async fn read_once(&mut self, pool: &Pool) -> std::result::Result<(), Stop> {
-        let (connections, target) = (pool.asynchronous(), pool.target());
-        if self.job.key_count() <= SHARED_KEYS {
-            let connection = connections.shared(target)?;
-            return self.run(&connection, pool.node()).await;
-        }
-        let own = connections.own(target).await?;
-        self.run(&own.connection, pool.node()).await?;
-        own.give_back();
+        let line = pool.asynchronous().line(pool.target(), self.job.key_count()).await?;
+        self.run(&line, pool.node()).await?;
+        line.give_back();
         Ok(())
     }
-    /// Reads all that is left to read over `connection`.
-    async fn run(&mut self, connection: &Connection, node: &str) -> std::result::Result<(), Stop> {
+
+    /// Reads all that is left to read over `line`.
+    async fn run(&mut self, line: &Line, node: &str) -> std::result::Result<(), Stop> {
         let (mut unsent, mut coming) = (self.next, VecDeque::new());
         while self.next.is_some() {
             while coming.len() < CHUNKS_IN_FLIGHT && unsent.is_some() {
                 let (commands, rest) = self.chunk(unsent);
-                coming.push_back(connection.send(&commands)?);
+                coming.push_back(line.send(&commands)?);
                 unsent = rest;
             }
             let Some(first) = coming.pop_front() else { break };

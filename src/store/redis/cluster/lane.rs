@@ -1,17 +1,13 @@
-//! The conversation with one node during one read: the keys that it is to be asked for, those
-//! that it was asked for, and a bounded number of them under way. Replies come in the order of
-//! the questions; which reply is whose is decided here and nowhere else.
+//! The part of a read that one node is asked for: the keys to ask it for, those that it was
+//! asked for, and a bounded number of them under way. Replies come in the order of the
+//! questions; which reply is whose is decided here and nowhere else. Pure.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use super::super::codec::Reply;
-use super::super::pool::{Lease, Pool};
+use super::super::codec::CommandBuffer;
+use super::super::options::Address;
 use super::super::read_job::{Position, ReadJob};
 use super::super::reader::{CHUNK_BYTES, CHUNK_KEYS};
-use super::super::refusal;
-use crate::call::Call;
-use crate::error::{Error, ErrorKind, Result};
 
 /// A key to be asked for: its place in the order of the read, and whether the node must be
 /// told that it does not own the key's slot yet.
@@ -21,32 +17,27 @@ pub(super) struct Question {
     pub(super) is_asking: bool,
 }
 
-#[derive(Clone, Copy)]
-enum Sent {
+/// What a reply is the answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
     Asking,
     Key(usize),
 }
 
-/// A reply, the key that it is for, and the node that gave it.
-pub(super) struct Answer<'a> {
-    pub(super) index: usize,
-    pub(super) reply: Reply<'a>,
-    pub(super) pool: &'a Pool,
-}
-
 pub(super) struct Lane {
-    pub(super) pool: Arc<Pool>,
-    // `None`: not connected (yet, or any more); then nothing is under way.
-    lease: Option<Lease>,
+    address: Address,
     unsent: VecDeque<Question>,
     sent: VecDeque<Sent>,
     last_chunk: usize,
 }
 
 impl Lane {
-    pub(super) fn new(pool: Arc<Pool>) -> Self {
-        let (unsent, sent) = (VecDeque::new(), VecDeque::new());
-        Lane { pool, lease: None, unsent, sent, last_chunk: 0 }
+    pub(super) fn new(address: Address) -> Self {
+        Lane { address, unsent: VecDeque::new(), sent: VecDeque::new(), last_chunk: 0 }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     pub(super) fn add(&mut self, question: Question) {
@@ -58,45 +49,31 @@ impl Lane {
         self.unsent.make_contiguous().sort_unstable();
     }
 
-    pub(super) fn has_questions(&self) -> bool {
-        !self.unsent.is_empty()
+    /// How many keys are still to be asked for.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
     }
 
     pub(super) fn is_waiting(&self) -> bool {
         !self.sent.is_empty()
     }
 
-    /// Connects, if it is not connected. `may_wait`: whether to wait for a connection where
-    /// all are in use.
-    pub(super) fn connect(&mut self, may_wait: bool, call: &Call<'_>) -> Result<()> {
-        if self.lease.is_none() {
-            self.lease = Some(match may_wait {
-                true => self.pool.take(call)?,
-                false => self.pool.take_at_once(call)?,
-            });
-        }
-        Ok(())
+    /// Whether a chunk is to be sent: there is one, and not enough is under way.
+    pub(super) fn is_sending(&self) -> bool {
+        !self.unsent.is_empty() && self.sent.len() <= self.last_chunk
     }
 
-    /// Sends a chunk of questions, unless enough are under way.
-    pub(super) fn top_up(
+    /// Takes the next chunk of questions as asked and appends their commands; the name of the
+    /// last one.
+    pub(super) fn next_chunk(
         &mut self,
         job: &ReadJob<'_>,
         keys: &[Position],
-        call: &Call<'_>,
-    ) -> Result<()> {
-        if self.unsent.is_empty() || self.sent.len() > self.last_chunk {
-            return Ok(());
-        }
-        self.connect(false, call)?;
-        let Some(lease) = &mut self.lease else { return Ok(()) };
-        let (connection, before) = (&mut lease.connection, self.sent.len());
-        while let Some(&Question { index, is_asking }) = self.unsent.front() {
-            let commands = connection.commands();
-            if commands.commands() >= CHUNK_KEYS || commands.bytes().len() >= CHUNK_BYTES {
-                break;
-            }
-            self.unsent.pop_front();
+        commands: &mut CommandBuffer,
+    ) -> &'static str {
+        let (before, mut name) = (self.sent.len(), "");
+        while commands.commands() < CHUNK_KEYS && commands.bytes().len() < CHUNK_BYTES {
+            let Some(Question { index, is_asking }) = self.unsent.pop_front() else { break };
             let Some(&position) = keys.get(index) else { continue };
             if is_asking {
                 commands.command(&[b"ASKING"]);
@@ -104,60 +81,30 @@ impl Lane {
             }
             job.encode(position, commands);
             self.sent.push_back(Sent::Key(index));
-            connection.set_doing(job.command(position));
+            name = job.command(position);
         }
         self.last_chunk = self.sent.len() - before;
-        connection.send(call)
+        name
     }
 
-    /// The next reply, and the key that it is for.
-    pub(super) fn receive(&mut self, call: &Call<'_>) -> Result<Answer<'_>> {
-        let Lane { pool, lease: Some(Lease { connection, .. }), sent, .. } = self else {
-            return Err(nothing_asked(self.pool.node()));
-        };
-        if let Some(Sent::Asking) = sent.front() {
-            if let Some(text) = connection.receive(call)?.error() {
-                return Err(refusal::refused(pool.node(), "ASKING", text));
-            }
-            sent.pop_front();
-        }
-        let Some(&Sent::Key(index)) = sent.front() else {
-            return Err(nothing_asked(pool.node()));
-        };
-        let reply = connection.receive(call)?;
-        // Not before: what was not answered is asked again elsewhere.
-        sent.pop_front();
-        Ok(Answer { index, reply, pool })
+    /// A reply has come: what it answers, which is under way no more.
+    pub(super) fn answered(&mut self) -> Option<Sent> {
+        self.sent.pop_front()
     }
 
-    /// Takes all questions back, those under way included: for these, the connection is closed,
-    /// so that nobody ever reads the answers.
-    pub(super) fn abandon(&mut self) -> Vec<Question> {
+    /// Takes all questions back, those under way included: nobody may take the answers to these
+    /// any more.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Question> + '_ {
+        self.last_chunk = 0;
         let under_way = self.sent.drain(..).filter_map(|sent| match sent {
             Sent::Asking => None,
             Sent::Key(index) => Some(Question { index, is_asking: false }),
         });
-        let questions = under_way.chain(self.unsent.drain(..)).collect();
-        self.lease = None;
-        self.last_chunk = 0;
-        questions
+        under_way.chain(self.unsent.drain(..))
     }
 
     /// Takes back the questions that have not been sent.
-    pub(super) fn take_unsent(&mut self) -> Vec<Question> {
-        self.unsent.drain(..).collect()
+    pub(super) fn take_unsent(&mut self) -> impl Iterator<Item = Question> + '_ {
+        self.unsent.drain(..)
     }
-
-    /// Ends the conversation. A connection that is owed a reply is closed.
-    pub(super) fn finish(self) {
-        if let Some(lease) = self.lease {
-            lease.give_back();
-        }
-    }
-}
-
-#[cold]
-fn nothing_asked(node: &str) -> Error {
-    let message = format!("a reply of {node} was awaited that nobody asked for");
-    Error::new(ErrorKind::Internal, message)
 }

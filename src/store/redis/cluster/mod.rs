@@ -1,15 +1,22 @@
 //! Redis Cluster: which node has a key, and reads that span nodes.
 //!
-//! `slot`, `slot_map` and `redirect` are pure and serve every driver: a key's slot, the slots'
-//! nodes, and what a node answers that does not have the key (any more). `nodes` keeps the map
-//! and the connections, `lane` is the conversation with one node, `reader` one read over all.
+//! `slot`, `slot_map` and `redirect` are pure: a key's slot, the slots' nodes, and what a node
+//! answers that does not have the key (any more). So are `plan`, one read over all nodes, and
+//! `lane`, the part of it that one node is asked for. Two drivers do what a plan says: `reader`
+//! over blocking connections, `async_reader` over those that asynchronous reads share. Both have
+//! one map and one set of pools, which `nodes` keeps and `fetch` brings up to date.
 
+mod async_reader;
+mod attempts;
+mod fetch;
 mod lane;
 mod nodes;
+mod plan;
 mod reader;
 mod redirect;
 mod slot;
 mod slot_map;
 
+pub(super) use async_reader::AsyncClusterReader;
 pub(super) use nodes::Cluster;
 pub(super) use reader::ClusterReader;

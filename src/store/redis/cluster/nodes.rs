@@ -1,10 +1,10 @@
-//! The nodes of a cluster: the map of its slots, and connections to each node. The map is
-//! fetched when it is first needed, and again when it turned out to be wrong.
+//! The nodes of a cluster: the map of its slots, and connections to each node, for blocking and
+//! asynchronous reads alike. The map is fetched when it is first needed, and again when it
+//! turned out to be wrong; here is decided when, and by whom.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
@@ -12,20 +12,17 @@ use rustls::ClientConfig;
 use super::super::handshake::Purpose;
 use super::super::options::{Address, Options};
 use super::super::pool::Pool;
-use super::super::refusal;
+use super::super::read_job::ReadJob;
+use super::plan::Plan;
 use super::slot_map::SlotMap;
-use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
 
-const COMMAND: &str = "CLUSTER SLOTS";
 /// Maps are not fetched more often than this, however many reads find theirs wrong.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 /// A replica that is new, or back, is told of by nothing but a new map: who reads from replicas
 /// fetches one now and then.
 const MAX_AGE_WITH_REPLICAS: Duration = Duration::from_secs(15);
-/// How often one looks whether another thread has fetched the first map.
-const FIRST_MAP_POLL: Duration = Duration::from_millis(2);
 
 /// A cluster, as this process knows it.
 pub(in super::super) struct Cluster {
@@ -59,35 +56,34 @@ impl Cluster {
         &self.options
     }
 
+    /// The plan of one read.
+    pub(super) fn plan<'a>(&self, job: ReadJob<'a>) -> Plan<'a> {
+        Plan::new(job, self.options.read_from_replicas, self.turn())
+    }
+
     /// A number that is another at each call.
-    pub(super) fn turn(&self) -> usize {
+    fn turn(&self) -> usize {
         self.rotation.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The map of the slots, fetched where there is none yet or it is doubtful.
-    pub(super) fn map(&self, call: &Call<'_>) -> Result<Arc<SlotMap>> {
-        loop {
-            let known = self.known();
-            match &known.map {
-                Some(map) if known.is_fetching || !self.is_doubtful(&known) => {
-                    return Ok(map.clone());
-                }
-                _ => {}
+    /// What is known of the map of the slots.
+    pub(super) fn look_up(&self) -> Lookup {
+        let known = self.known();
+        match &known.map {
+            Some(map) if known.is_fetching || !self.is_doubtful(&known) => {
+                Lookup::Known(map.clone())
             }
-            let is_other_fetching = known.is_fetching;
-            drop(known);
-            if is_other_fetching {
-                call.check()?;
-                thread::sleep(FIRST_MAP_POLL);
-                continue;
-            }
-            let outcome = self.refresh(call);
-            match (&self.known().map, outcome) {
-                (Some(map), _) => return Ok(map.clone()),
-                (None, Err(error)) => return Err(error),
-                // Another thread was faster, and failed.
-                (None, Ok(())) => {}
-            }
+            None if known.is_fetching => Lookup::IsFetched,
+            _ => Lookup::Unknown,
+        }
+    }
+
+    /// The map after an attempt to fetch it, an older one where that failed; `None` if somebody
+    /// else was faster, and failed.
+    pub(super) fn map_after(&self, outcome: Result<()>) -> Result<Option<Arc<SlotMap>>> {
+        match (&self.known().map, outcome) {
+            (Some(map), _) => Ok(Some(map.clone())),
+            (None, outcome) => outcome.map(|()| None),
         }
     }
 
@@ -102,38 +98,32 @@ impl Cluster {
         self.known().map.is_some()
     }
 
-    /// Fetches the map, unless somebody does so just now or has done so just before. Asks one
-    /// node after the other until one answers.
-    pub(super) fn refresh(&self, call: &Call<'_>) -> Result<()> {
-        let candidates = {
-            let mut known = self.known();
-            let is_recent = known.map.is_some()
-                && known.fetched.is_some_and(|then| then.elapsed() < MIN_REFRESH_INTERVAL);
-            if known.is_fetching || is_recent {
-                return Ok(());
-            }
-            known.is_fetching = true;
-            self.candidates(&known)
-        };
-        let fetching = Fetching { cluster: self };
-        let outcome = self.fetch(&candidates, call);
+    /// The right to fetch the map, and whom to ask for it; `None` where somebody does so just
+    /// now or has done so just before.
+    pub(super) fn begin_to_fetch(&self) -> Option<(Fetching<'_>, Vec<Address>)> {
         let mut known = self.known();
-        known.fetched = Some(Instant::now());
-        let outcome = outcome.map(|map| {
-            let is_member = |address: &Address| {
-                map.shards()
-                    .iter()
-                    .any(|shard| shard.master == *address || shard.replicas.contains(address))
-                    || self.options.nodes.contains(address)
-            };
-            known.pools.retain(|address, _| is_member(address));
-            known.map = Some(Arc::new(map));
-            known.is_doubtful = false;
-            known.suspect = None;
-        });
-        drop(known);
-        drop(fetching);
-        outcome
+        let is_recent = known.map.is_some()
+            && known.fetched.is_some_and(|then| then.elapsed() < MIN_REFRESH_INTERVAL);
+        if known.is_fetching || is_recent {
+            return None;
+        }
+        known.is_fetching = true;
+        let candidates = self.candidates(&known);
+        Some((Fetching { cluster: self }, candidates))
+    }
+
+    fn keep(&self, map: SlotMap) {
+        let mut known = self.known();
+        let is_member = |address: &Address| {
+            map.shards()
+                .iter()
+                .any(|shard| shard.master == *address || shard.replicas.contains(address))
+                || self.options.nodes.contains(address)
+        };
+        known.pools.retain(|address, _| is_member(address));
+        known.map = Some(Arc::new(map));
+        known.is_doubtful = false;
+        known.suspect = None;
     }
 
     /// Whom to ask for the map: the masters, another one first each time, then the nodes that
@@ -150,55 +140,6 @@ impl Cluster {
         candidates.extend(configured);
         candidates.sort_by_key(|address| known.suspect.as_ref() == Some(address));
         candidates
-    }
-
-    fn fetch(&self, candidates: &[Address], call: &Call<'_>) -> Result<SlotMap> {
-        let mut failure = None;
-        for address in candidates {
-            match self.fetch_from(address, call) {
-                Ok(map) => return Ok(map),
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-                Err(error) => failure = Some(error),
-            }
-            call.check()?;
-        }
-        let names: Vec<String> = candidates.iter().map(Address::node).collect();
-        let what =
-            format!("no node tells the slots of the cluster; asked were {}", names.join(", "));
-        Err(match failure {
-            Some(error) => error.context(what),
-            None => Error::new(ErrorKind::StoreUnavailable, what),
-        })
-    }
-
-    fn fetch_from(&self, address: &Address, call: &Call<'_>) -> Result<SlotMap> {
-        let pool = self.pool(address);
-        // Whoever fetches the map may hold connections to other nodes.
-        let mut lease = pool.take_at_once(call)?;
-        let connection = &mut lease.connection;
-        connection.set_doing(COMMAND);
-        connection.commands().command(&[b"CLUSTER", b"SLOTS"]);
-        connection.send(call)?;
-        let reply = connection.receive(call)?;
-        let node = pool.node();
-        if let Some(text) = reply.error() {
-            let error = refusal::refused(node, COMMAND, text);
-            lease.give_back();
-            return Err(error);
-        }
-        let map = SlotMap::parse(reply, address).ok_or_else(|| {
-            let message = format!("{node} answered {COMMAND} with something that is no such list");
-            Error::new(ErrorKind::StoreInvalid, message)
-        })?;
-        lease.give_back();
-        match map.shards().is_empty() {
-            false => Ok(map),
-            // A node that was reset, or has not met the others yet.
-            true => Err(Error::new(
-                ErrorKind::StoreUnavailable,
-                format!("{node} knows no node of its cluster that serves slots"),
-            )),
-        }
     }
 
     /// The connections to the node at `address`.
@@ -223,17 +164,25 @@ impl Cluster {
     /// in groups.
     pub(super) fn moved(&self, slot: u16, to: &Address) {
         let mut known = self.known();
-        if let Some(map) = &known.map {
+        if let Some(map) = &known.map
+            && !map.is_at(slot, to)
+        {
             known.map = Some(Arc::new(map.with_moved(slot, to)));
         }
         known.is_doubtful = true;
     }
 
-    /// The node at `address` went away or did not answer.
-    pub(super) fn doubt(&self, address: &Address) {
+    /// A read has failed at the node of `pool`; whether that went away or did not answer, for
+    /// which it is suspected from now on.
+    pub(super) fn failed(&self, pool: &Pool, error: &Error) -> bool {
+        if !matches!(error.kind(), ErrorKind::StoreUnavailable | ErrorKind::StoreTimeout) {
+            return false;
+        }
+        pool.close_idle();
         let mut known = self.known();
         known.is_doubtful = true;
-        known.suspect = Some(address.clone());
+        known.suspect = Some(pool.address().clone());
+        true
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -242,9 +191,26 @@ impl Cluster {
     }
 }
 
+/// The map, as far as it is known.
+pub(super) enum Lookup {
+    Known(Arc<SlotMap>),
+    /// There is none, but somebody fetches it.
+    IsFetched,
+    /// There is none, or it is doubtful, and nobody fetches it.
+    Unknown,
+}
+
 /// Somebody fetches the map; whatever becomes of it, others may afterwards.
-struct Fetching<'a> {
+pub(super) struct Fetching<'a> {
     cluster: &'a Cluster,
+}
+
+impl Fetching<'_> {
+    /// Keeps the map, if one was fetched.
+    pub(super) fn end(self, outcome: Result<SlotMap>) -> Result<()> {
+        self.cluster.known().fetched = Some(Instant::now());
+        outcome.map(|map| self.cluster.keep(map))
+    }
 }
 
 impl Drop for Fetching<'_> {

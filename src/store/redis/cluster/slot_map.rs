@@ -59,6 +59,12 @@ impl SlotMap {
         &self.shards
     }
 
+    /// Whether the map has `slot` at the master at `to`.
+    pub(in super::super) fn is_at(&self, slot: u16, to: &Address) -> bool {
+        let shard = self.shard_index(slot).and_then(|index| self.shards.get(index));
+        shard.is_some_and(|shard| shard.master == *to)
+    }
+
     /// The same cluster after `slot` has moved to the master at `to`.
     pub(in super::super) fn with_moved(&self, slot: u16, to: &Address) -> Self {
         let mut map = self.clone();

@@ -30,8 +30,15 @@ impl Replies {
 
     /// The replies, each as it was received.
     pub(in super::super) fn iter(&self) -> impl Iterator<Item = Reply<'_>> {
-        let starts = std::iter::once(End::default()).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| Reply {
+        (0..self.ends.len()).filter_map(|index| self.get(index))
+    }
+
+    /// The reply that came after `index` others; `None` if there were no more.
+    pub(in super::super) fn get(&self, index: usize) -> Option<Reply<'_>> {
+        let end = self.ends.get(index)?;
+        let before = index.checked_sub(1).and_then(|before| self.ends.get(before));
+        let start = before.copied().unwrap_or_default();
+        Some(Reply {
             tokens: self.tokens.get(start.tokens..end.tokens).unwrap_or_default(),
             data: self.data.get(start.data..end.data).unwrap_or_default(),
             is_mixed: end.is_mixed,
