@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{OnlineStoreConfig, RedisType, RepoConfig};
+use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Catalog, FeatureView, SourceKind, ViewKind};
 
@@ -97,9 +97,6 @@ pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
     }
     match &config.online_store {
         OnlineStoreConfig::Other(name) => Some(format!("the online store '{name}' is Feast's")),
-        OnlineStoreConfig::Redis(redis) if redis.redis_type == RedisType::Cluster => {
-            Some("a Redis Cluster is written to by Feast".to_owned())
-        }
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ mod redis_async;
 mod redis_cluster;
 mod redis_cluster_async;
 mod redis_cluster_server;
+mod redis_cluster_writes;
 mod redis_faults;
 mod redis_fresh;
 mod redis_many;

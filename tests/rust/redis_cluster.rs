@@ -11,7 +11,7 @@ use feastrs::store::{OnlineStore, StoredGroup, StoredView};
 use feastrs::{ErrorKind, runtime};
 
 use crate::redis_cluster_server::{RedisCluster, eventually};
-use crate::redis_rows::{Row, Rows, end_read, packed, read_async, read_blocking, view, write};
+use crate::redis_rows::{Row, Rows, end_read, packed, read_async, read_blocking, view};
 use crate::redis_server::{RedisServer, config};
 
 fn store(config: &RedisConfig) -> RedisStore {
@@ -88,8 +88,6 @@ fn rows_of_all_nodes_come_in_the_order_of_the_keys() {
             assert!(rows.0[&(2, 0)] == expected(&keys, 20));
         }
     }
-    let error = write(&store(&cluster.config()), &narrow, &["k"], 1, b"x").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NeedsFeast);
 }
 
 #[test]

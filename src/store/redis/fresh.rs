@@ -127,7 +127,8 @@ impl Writer<'_> {
             self.ahead = if self.fresh.is_on() { self.next_unsent() } else { None };
             if let Some(chunk) = self.ahead.take() {
                 for &row in &chunk.rows {
-                    self.encode_restore(connection.commands(), row);
+                    let form = self.encode_restore(connection.commands(), row);
+                    self.fresh.sent.push_back(form);
                 }
                 self.ahead = Some(chunk);
                 connection.send(call)?;
@@ -155,7 +156,8 @@ impl Writer<'_> {
         }
     }
 
-    fn encode_restore(&mut self, commands: &mut CommandBuffer, row: usize) {
+    /// Encodes the command that makes the row's hash; the form that it was given.
+    pub(super) fn encode_restore(&mut self, commands: &mut CommandBuffer, row: usize) -> Form {
         let mut time = Vec::with_capacity(timestamp::MAX_LEN);
         self.timestamp(row).encode(&mut time);
         let view = self.batch.view;
@@ -166,13 +168,39 @@ impl Writer<'_> {
         let is_listpack =
             !self.fresh.learned.are_listpacks_refused() && fits_listpack(pairs.iter().copied());
         let form = if is_listpack { Form::Listpack } else { Form::Plain };
-        self.fresh.sent.push_back(form);
         serialize_hash(form, pairs.into_iter(), &mut self.fresh.payload);
         commands.begin(4);
         commands.argument(b"RESTORE");
         commands.argument_of(self.batch.keys.get(row), self.project);
         commands.encoded(&self.fresh.ttl);
         commands.argument(&self.fresh.payload);
+        form
+    }
+
+    /// What an error reply to the command means; whether it is that the entity is there.
+    pub(super) fn is_there(&self, text: &[u8], form: Form, node: &str, row: usize) -> Result<bool> {
+        let learned = self.fresh.learned;
+        match text {
+            _ if text.starts_with(b"BUSYKEY") => return Ok(true),
+            _ if refusal::is_command_withheld(text) => learned.refuse(RESTORE_REFUSED),
+            _ if refusal::is_payload_refused(text) => learned.refuse(match form {
+                Form::Listpack => LISTPACKS_REFUSED,
+                Form::Plain => RESTORE_REFUSED,
+            }),
+            _ => return Err(refusal::refused(node, "RESTORE", text).context(self.shown_key(row))),
+        }
+        Ok(false)
+    }
+
+    /// After replies to so many rows, of which some were there already: whether to go on.
+    pub(super) fn judge_fresh(&mut self, rows: usize, there_already: usize) {
+        if 2 * there_already > rows {
+            self.fresh.give_up();
+            self.learned.batches_without_trial.store(BATCHES_WITHOUT_TRIAL, Ordering::Relaxed);
+        }
+        if self.learned.is_restore_refused() {
+            self.fresh.give_up();
+        }
     }
 
     fn receive_restored(
@@ -184,42 +212,17 @@ impl Writer<'_> {
         let node = connection.node().clone();
         let (mut refused, mut there_already) = (Vec::new(), 0);
         for &row in rows {
-            let form = self.fresh.sent.pop_front();
+            let form = self.fresh.sent.pop_front().unwrap_or(Form::Plain);
             let reply = connection.receive(call)?;
             let Some(text) = reply.error() else { continue };
-            match text {
-                _ if text.starts_with(b"BUSYKEY") => there_already += 1,
-                _ if refusal::is_command_withheld(text) => {
-                    self.fresh.learned.refuse(RESTORE_REFUSED);
-                }
-                _ if refusal::is_payload_refused(text) => {
-                    self.fresh.learned.refuse(match form {
-                        Some(Form::Listpack) => LISTPACKS_REFUSED,
-                        _ => RESTORE_REFUSED,
-                    });
-                }
-                _ => {
-                    return Err(
-                        refusal::refused(&node, "RESTORE", text).context(self.shown_key(row))
-                    );
-                }
-            }
+            there_already += usize::from(self.is_there(text, form, &node, row)?);
             refused.push(row);
         }
         // Only now: a chunk that is cut off in the middle is tried again whole.
         let restored = rows.len() - refused.len();
         self.acknowledge(restored, restored);
         self.fresh.refused.append(&mut refused);
-        if 2 * there_already > rows.len() {
-            self.fresh.give_up();
-            self.fresh
-                .learned
-                .batches_without_trial
-                .store(BATCHES_WITHOUT_TRIAL, Ordering::Relaxed);
-        }
-        if self.fresh.learned.is_restore_refused() {
-            self.fresh.give_up();
-        }
+        self.judge_fresh(rows.len(), there_already);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::codec::CommandBuffer;
+use super::codec::{CommandBuffer, Reply};
 use super::connection::Connection;
 use super::fresh::MIN_BATCH_ROWS;
 use super::refusal;
@@ -26,7 +26,7 @@ pub(super) struct LearnedScript {
 }
 
 impl LearnedScript {
-    fn sha(&self) -> Option<Vec<u8>> {
+    pub(super) fn sha(&self) -> Option<Vec<u8>> {
         self.sha.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -34,9 +34,23 @@ impl LearnedScript {
         *self.sha.lock().unwrap_or_else(PoisonError::into_inner) = sha;
     }
 
+    pub(super) fn refuse(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused.load(Ordering::Relaxed)
     }
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scripted {
+    Written,
+    /// The stored one is newer.
+    Older,
+    /// The server does not know the script, or takes none.
+    NoScript,
 }
 
 impl Writer<'_> {
@@ -62,21 +76,25 @@ impl Writer<'_> {
         }
         self.current = None;
         if !left.is_empty() {
-            self.learned.script.is_refused.store(true, Ordering::Relaxed);
+            self.learned.script.refuse();
             self.again.push_back(Chunk::new(left));
         }
         Ok(())
     }
 
-    /// Makes the script known to the server; `false`: it takes none.
+    /// Makes the script known to the server, unless it is; `false`: the server takes none.
     fn load(&self, connection: &mut Connection, call: &Call<'_>) -> Result<bool> {
         let script = &self.learned.script;
-        if script.is_refused() {
-            return Ok(false);
+        match script.sha() {
+            _ if script.is_refused() => Ok(false),
+            Some(_) => Ok(true),
+            None => self.load_anew(connection, call),
         }
-        if script.sha().is_some() {
-            return Ok(true);
-        }
+    }
+
+    /// Makes the script known to the server; `false`: it takes none.
+    pub(super) fn load_anew(&self, connection: &mut Connection, call: &Call<'_>) -> Result<bool> {
+        let script = &self.learned.script;
         let node = connection.node().clone();
         connection.commands().command(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()]);
         connection.send(call)?;
@@ -99,28 +117,16 @@ impl Writer<'_> {
         call: &Call<'_>,
     ) -> Result<Vec<usize>> {
         let node = connection.node().clone();
-        let sha = self.learned.script.sha().unwrap_or_default();
         for &row in rows {
-            self.encode_script(connection.commands(), &sha, row);
+            self.encode_script(connection.commands(), row);
         }
         connection.send(call)?;
         let (mut left, mut written) = (Vec::new(), 0);
         for &row in rows {
-            let reply = connection.receive(call)?;
-            match (reply.error(), reply.integer()) {
-                (Some(text), _) if text.starts_with(b"NOSCRIPT") => left.push(row),
-                (Some(text), _) if refusal::is_command_withheld(text) => left.push(row),
-                (Some(text), _) => {
-                    let error = refusal::refused(&node, "EVALSHA", text);
-                    return Err(error.context(self.shown_key(row)));
-                }
-                (None, Some(1)) => written += 1,
-                (None, Some(0)) => {}
-                (None, Some(-1)) => return Err(self.no_timestamp(row)),
-                (None, _) => {
-                    let message = format!("{} gave no number for a row", &node[..]);
-                    return Err(Error::new(ErrorKind::StoreInvalid, message));
-                }
+            match self.scripted(connection.receive(call)?, &node, row)? {
+                Scripted::Written => written += 1,
+                Scripted::Older => {}
+                Scripted::NoScript => left.push(row),
             }
         }
         if !left.is_empty() {
@@ -130,13 +136,33 @@ impl Writer<'_> {
         Ok(left)
     }
 
-    fn encode_script(&self, commands: &mut CommandBuffer, sha: &[u8], row: usize) {
+    /// What the reply to the command for a row means.
+    pub(super) fn scripted(&self, reply: Reply<'_>, node: &str, row: usize) -> Result<Scripted> {
+        match (reply.error(), reply.integer()) {
+            (Some(text), _) if text.starts_with(b"NOSCRIPT") => Ok(Scripted::NoScript),
+            (Some(text), _) if refusal::is_command_withheld(text) => Ok(Scripted::NoScript),
+            (Some(text), _) => {
+                Err(refusal::refused(node, "EVALSHA", text).context(self.shown_key(row)))
+            }
+            (None, Some(1)) => Ok(Scripted::Written),
+            (None, Some(0)) => Ok(Scripted::Older),
+            (None, Some(-1)) => Err(self.no_timestamp(row)),
+            (None, _) => {
+                let message = format!("{node} gave no number for a row that it was to write");
+                Err(Error::new(ErrorKind::StoreInvalid, message))
+            }
+        }
+    }
+
+    /// Encodes the command for a row; the script must have been loaded once.
+    pub(super) fn encode_script(&self, commands: &mut CommandBuffer, row: usize) {
+        let sha = self.learned.script.sha().unwrap_or_default();
         let mut time = Vec::with_capacity(timestamp::MAX_LEN);
         self.timestamp(row).encode(&mut time);
         let overwrites = self.equal_timestamps == EqualTimestamps::Overwrite;
         commands.begin(8 + 2 * self.fields.len());
         commands.argument(b"EVALSHA");
-        commands.argument(sha);
+        commands.argument(&sha);
         commands.argument(b"1");
         commands.argument_of(self.batch.keys.get(row), self.project);
         commands.encoded(&self.timestamp_field);

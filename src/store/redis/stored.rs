@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::asynchronous;
-use super::cluster::{AsyncClusterReader, Cluster, ClusterReader};
+use super::cluster::{AsyncClusterReader, Cluster, ClusterReader, ClusterWriter};
 use super::fresh::Learned;
 use super::handshake::Purpose;
 use super::options::Options;
@@ -108,16 +108,14 @@ impl OnlineStore for RedisStore {
     }
 
     fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport> {
-        let Topology::Primary(primary) = &self.server.topology else {
-            return Err(Error::new(
-                ErrorKind::NeedsFeast,
-                "online_store has redis_type 'redis_cluster', which feastrs itself reads from but \
-                 does not write to",
-            ));
-        };
         let mut writer = Writer::new(batch, self.server.project.as_bytes(), &self.writer)?;
-        primary.write(&mut writer, call)?;
-        Ok(writer.report())
+        match &self.server.topology {
+            Topology::Primary(primary) => {
+                primary.write(&mut writer, call)?;
+                Ok(writer.report())
+            }
+            Topology::Cluster(cluster) => ClusterWriter::new(cluster, writer).run(call),
+        }
     }
 
     fn prepare(&self, _views: &[StoredView], call: &Call<'_>) -> Result<()> {

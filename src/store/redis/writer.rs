@@ -142,6 +142,37 @@ impl<'a> Writer<'a> {
         self.report
     }
 
+    /// Whether rows are written without a look at what is stored.
+    pub(super) fn is_blind(&self) -> bool {
+        self.is_blind
+    }
+
+    /// Whether a second command sets how long the key lives.
+    pub(super) fn has_ttl(&self) -> bool {
+        self.ttl.is_some()
+    }
+
+    /// Writes these rows, and no others, in transactions of their own.
+    pub(super) fn run_chunks(
+        &mut self,
+        chunks: impl Iterator<Item = Vec<usize>>,
+        connection: &mut Connection,
+        call: &Call<'_>,
+    ) -> Result<()> {
+        self.next_row = self.batch.keys.len();
+        self.fresh.give_up();
+        self.again.extend(chunks.map(Chunk::new));
+        self.run(connection, call)
+    }
+
+    /// The rows that [`run_chunks`](Self::run_chunks) did not get to write.
+    pub(super) fn take_left(&mut self) -> Vec<usize> {
+        self.resume();
+        let chunks = std::mem::take(&mut self.again);
+        let left = chunks.into_iter().flat_map(|chunk| chunk.rows);
+        left.chain(std::mem::take(&mut self.contended)).collect()
+    }
+
     /// After a connection was lost: what was under way is tried again, through compare and
     /// write, for nobody knows whether it arrived.
     pub(super) fn resume(&mut self) {
@@ -369,7 +400,7 @@ impl<'a> Writer<'a> {
         commands.command(&[b"EXEC"]);
     }
 
-    fn encode_row(&self, commands: &mut CommandBuffer, row: usize) {
+    pub(super) fn encode_row(&self, commands: &mut CommandBuffer, row: usize) {
         let key = self.batch.keys.get(row);
         let mut timestamp = Vec::with_capacity(timestamp::MAX_LEN);
         self.timestamp(row).encode(&mut timestamp);

@@ -90,6 +90,20 @@ class RedisCluster:
         with self.nodes[master].client() as client:
             return list(client.scan_iter(count=1000))
 
+    def hashes(self) -> dict[bytes, dict[bytes, bytes]]:
+        """Every hash of the cluster."""
+        found = {}
+        for index in range(self.MASTERS):
+            keys = self.masters_keys(index)
+            with self.nodes[index].client() as client:
+                found |= {key: client.hgetall(key) for key in keys}
+        return found
+
+    def flush(self) -> None:
+        """Removes every key."""
+        for master in self.nodes[: self.MASTERS]:
+            self._run(master, "FLUSHALL")
+
     def move_slot(self, key: bytes, source: int, target: int, pause: Callable[[], None]) -> None:
         """Moves the slot of `key`; `pause` is called between the steps."""
         slot = self._run(self.nodes[source], "CLUSTER", "KEYSLOT", key)

@@ -16,7 +16,9 @@ mod reader;
 mod redirect;
 mod slot;
 mod slot_map;
+mod writer;
 
 pub(super) use async_reader::AsyncClusterReader;
 pub(super) use nodes::Cluster;
 pub(super) use reader::ClusterReader;
+pub(super) use writer::ClusterWriter;
