@@ -5,6 +5,10 @@
 //! `bare_client PORT REPLIES SECONDS` takes the commands from standard input and prints, as JSON,
 //! the median wall time and the mean CPU time of a round, in seconds.
 //!
+//! `bare_client write PORT` takes chunks from standard input, each with its length and the number
+//! of its commands in front (u32, little endian), sends each once, two of them under way at a
+//! time, and prints the wall time.
+//!
 //! `bare_client serve REPLIES` is the other side: a server that reads `REPLIES` commands and
 //! answers with the bytes of standard input, prepared too, so that clients can be measured where
 //! no server is in their way. It prints its port, and its CPU seconds when its input ends.
@@ -26,10 +30,11 @@ fn main() -> Outcome<()> {
     io::stdin().read_to_end(&mut prepared)?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", commands] => serve(prepared, commands.parse()?),
+        ["write", port] => write(port.parse()?, &prepared),
         [port, replies, seconds] => {
             measure(port.parse()?, &prepared, replies.parse()?, seconds.parse()?)
         }
-        _ => Err("usage: bare_client PORT REPLIES SECONDS | bare_client serve COMMANDS".into()),
+        _ => Err("usage: bare_client PORT REPLIES SECONDS | write PORT | serve COMMANDS".into()),
     }
 }
 
@@ -49,6 +54,63 @@ fn measure(port: u16, commands: &[u8], replies: usize, seconds: f64) -> Outcome<
     times.sort_by(f64::total_cmp);
     println!("{{\"wall\": {}, \"cpu\": {cpu}}}", times[times.len() / 2]);
     Ok(())
+}
+
+fn write(port: u16, prepared: &[u8]) -> Outcome<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_nodelay(true)?;
+    let mut replies = Replies { buffer: vec![0; BUFFER], filled: 0, at: 0 };
+    let (mut rest, mut under_way) = (prepared, None);
+    let started = Instant::now();
+    while let Some((head, after)) = rest.split_at_checked(8) {
+        let length = u32::from_le_bytes(head[..4].try_into()?) as usize;
+        let commands = u32::from_le_bytes(head[4..].try_into()?) as usize;
+        let (chunk, after) = after.split_at_checked(length).ok_or("a chunk that is cut off")?;
+        stream.write_all(chunk)?;
+        if let Some(commands) = under_way.replace(commands) {
+            replies.receive(&mut stream, commands)?;
+        }
+        rest = after;
+    }
+    if let Some(commands) = under_way {
+        replies.receive(&mut stream, commands)?;
+    }
+    println!("{{\"wall\": {}}}", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Replies as they come, those of the next chunk behind those of this.
+struct Replies {
+    buffer: Vec<u8>,
+    filled: usize,
+    at: usize,
+}
+
+impl Replies {
+    fn receive(&mut self, stream: &mut TcpStream, replies: usize) -> Outcome<()> {
+        let mut whole = 0;
+        loop {
+            while whole < replies
+                && let Some(end) = frame_end(&self.buffer[..self.filled], self.at)
+            {
+                if self.buffer[self.at] == b'-' {
+                    return Err(String::from_utf8_lossy(&self.buffer[self.at..end]).into());
+                }
+                (self.at, whole) = (end, whole + 1);
+            }
+            if whole == replies {
+                break;
+            }
+            let count = stream.read(&mut self.buffer[self.filled..])?;
+            if count == 0 {
+                return Err("the server closed the connection".into());
+            }
+            self.filled += count;
+        }
+        self.buffer.copy_within(self.at..self.filled, 0);
+        (self.filled, self.at) = (self.filled - self.at, 0);
+        Ok(())
+    }
 }
 
 fn receive(stream: &mut TcpStream, buffer: &mut [u8], replies: usize) -> Outcome<()> {

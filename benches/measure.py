@@ -98,9 +98,10 @@ class Rounds:
     read_rounds: int = 9
     seconds_per_round: float = 0.4
     entities: int = 100_000
+    many_entities: int = 1_000_000
 
 
-QUICK = Rounds(1, 3, 2, 5, 0.15)
+QUICK = Rounds(1, 3, 2, 5, 0.15, many_entities=0)
 
 
 @dataclass

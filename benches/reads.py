@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bare_client import BareClient
 from measure import Bound, Job, Rounds, Timing, in_turn, millis, pinned, say
 
 if TYPE_CHECKING:
@@ -273,7 +271,8 @@ class Reads:
         self.threads(f"{small.title} from SQLite", small.to_numpy(sqlite.ours()), 1.7)
         ask = FOUR_VIEWS.to_numpy(self.repo.ours())
         bare = BareClient(self.folder, self.server.port)
-        with bare.replaying(self.repo, FOUR_VIEWS) as replayed:
+        commands = _commands(self.repo, FOUR_VIEWS)[0]
+        with bare.replaying(self.repo, commands, FOUR_VIEWS.rows) as replayed:
             call = FOUR_VIEWS.to_numpy(replayed)
             assert (call() == ask()).all()
             self.threads(f"{FOUR_VIEWS.title} from a server of prepared replies", call, None)
@@ -427,69 +426,3 @@ def _commands(repo: Repo, question: Question) -> list[bytes]:
         b"".join(b"".join(pack("HGETALL", key)) for key in keys),
         b"".join(b"".join(pack("HMGET", key, *fields)) for key in keys),
     ]
-
-
-class BareClient:
-    """`bare_client.rs`, built."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.port = port
-        self.binary = folder / "bare_client"
-        if not self.binary.exists():
-            source = Path(__file__).parent / "bare_client.rs"
-            rustc = ["rustc", "-O", "--edition", "2024", str(source), "-o", str(self.binary)]
-            subprocess.run(rustc, check=True)
-
-    def measure(self, commands: bytes, replies: int, seconds: float) -> float:
-        """Median wall time of a round, seconds."""
-        done = subprocess.run(
-            [str(self.binary), str(self.port), str(replies), str(seconds)],
-            input=commands,
-            capture_output=True,
-            check=True,
-        )
-        wall: float = json.loads(done.stdout)["wall"]
-        return wall
-
-    @contextlib.contextmanager
-    def replaying(self, repo: Repo, question: Question) -> Iterator[Any]:
-        """A store of ours over a server that has the replies to the question ready."""
-        import feastrs
-
-        commands = _commands(repo, question)[0]
-        process = subprocess.Popen(
-            [str(self.binary), "serve", str(question.rows)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(_replies(self.port, commands, question.rows))
-            process.stdin.close()
-            port = int(process.stdout.readline())
-            online = {"type": "redis", "connection_string": f"127.0.0.1:{port}"}
-            settings = repo.config | {
-                "registry": str(repo.registry_path),
-                "online_store": online | {"read_command": "hgetall"},
-            }
-            yield feastrs.FeatureStore(config=settings)
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-
-
-def _replies(port: int, commands: bytes, count: int) -> bytes:
-    """What the server answers, as it stands on the wire."""
-    import hiredis
-
-    reader, received, whole = hiredis.Reader(), [], 0
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(commands)
-        while whole < count:
-            received.append(connection.recv(1 << 20))
-            reader.feed(received[-1])
-            while reader.gets() is not False:
-                whole += 1
-    return b"".join(received)
