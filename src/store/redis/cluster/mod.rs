@@ -1,10 +1,11 @@
-//! Redis Cluster: which node has a key, and reads that span nodes.
+//! Redis Cluster: which node has a key, and reads and writes that span nodes.
 //!
 //! `slot`, `slot_map` and `redirect` are pure: a key's slot, the slots' nodes, and what a node
 //! answers that does not have the key (any more). So are `plan`, one read over all nodes, and
 //! `lane`, the part of it that one node is asked for. Two drivers do what a plan says: `reader`
 //! over blocking connections, `async_reader` over those that asynchronous reads share. Both have
-//! one map and one set of pools, which `nodes` keeps and `fetch` brings up to date.
+//! one map and one set of pools, which `nodes` keeps and `fetch` brings up to date; so has `writer`,
+//! which writes rows over blocking connections.
 
 mod async_reader;
 mod attempts;
