@@ -62,12 +62,27 @@ impl KeyEncoder {
     /// Like [`KeyEncoder::encode`] for a number of rows that is known from elsewhere, which a
     /// view without join keys needs.
     pub fn encode_rows(&self, columns: &[ArrayRef], rows: usize) -> Result<PackedBytes> {
+        self.encode_behind(&self.prefix, columns, rows)
+    }
+
+    /// Like [`KeyEncoder::encode`], without the names that every key begins with: enough to
+    /// tell keys of one encoder apart.
+    pub fn encode_values(&self, columns: &[ArrayRef]) -> Result<PackedBytes> {
+        self.encode_behind(&[], columns, columns.first().map_or(0, |column| column.len()))
+    }
+
+    fn encode_behind(
+        &self,
+        prefix: &[u8],
+        columns: &[ArrayRef],
+        rows: usize,
+    ) -> Result<PackedBytes> {
         let sources = self.sources(columns, rows)?;
         let row_bytes: usize = sources.iter().map(|source| source.bytes_per_row(rows)).sum();
-        let mut keys = PackedBytes::with_capacity(rows, rows * (self.prefix.len() + row_bytes));
+        let mut keys = PackedBytes::with_capacity(rows, rows * (prefix.len() + row_bytes));
         for row in 0..rows {
             keys.push_with(|key| {
-                key.extend_from_slice(&self.prefix);
+                key.extend_from_slice(prefix);
                 for source in &sources {
                     source.write(row, key);
                 }

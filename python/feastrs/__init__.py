@@ -10,12 +10,13 @@ Example:
 
 from feastrs._native import __version__
 from feastrs.feature_store import FeatureStore
-from feastrs.materialization import MaterializationReport, ViewReport
+from feastrs.materialization import MaterializationError, MaterializationReport, ViewReport
 from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
 
 __all__ = [
     "FeatureStore",
+    "MaterializationError",
     "MaterializationReport",
     "OnlineReader",
     "OnlineResponse",

@@ -94,9 +94,10 @@ class Store:
         feature_views: list[str],
         start: int | None,
         end: int,
+        overlap: int,
         disable_event_timestamp: bool,
         progress: object,
-    ) -> list[ViewReport]: ...
+    ) -> tuple[list[ViewReport], list[tuple[str, Exception]]]: ...
 
 # -- event_loop.rs
 
@@ -162,5 +163,7 @@ class ViewReport:
     def rows_older(self) -> int: ...
     @property
     def null_keys(self) -> int: ...
+    @property
+    def is_empty(self) -> bool: ...
     @property
     def seconds(self) -> float: ...

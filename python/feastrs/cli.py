@@ -11,8 +11,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from feastrs import cli_output as output
@@ -151,6 +151,13 @@ def _add_materialize(commands: Any) -> None:
         commands, "materialize-incremental", "the same, from where the last run of a view ended"
     )
     incremental.add_argument("end", metavar="END_TS", help=f"such as {_TIME_EXAMPLE}")
+    incremental.add_argument(
+        "--overlap",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="begin so much before the end of the last run, for rows that come late",
+    )
     incremental.set_defaults(command=_materialize_incremental)
 
     for command in (full, incremental):
@@ -229,28 +236,48 @@ def _materialize(options: argparse.Namespace) -> None:
         start, end = _parse_time("START_TS", options.start), _parse_time("END_TS", options.end)
     if start > end:
         raise UsageError(f"START_TS {options.start} is after END_TS {options.end}")
-    report = _open(options).materialize(
-        start_date=start,
-        end_date=end,
-        feature_views=options.views,
-        disable_event_timestamp=options.disable_event_timestamp,
-        version=options.version,
-    )
+    with _report_of_failure(options):
+        report = _open(options).materialize(
+            start_date=start,
+            end_date=end,
+            feature_views=options.views,
+            disable_event_timestamp=options.disable_event_timestamp,
+            version=options.version,
+        )
     _print_report(options, report)
 
 
 def _materialize_incremental(options: argparse.Namespace) -> None:
     end = _parse_time("END_TS", options.end)
-    report = _open(options).materialize_incremental(
-        end_date=end, feature_views=options.views, version=options.version
-    )
+    if options.overlap < 0:
+        raise UsageError(f"--overlap {options.overlap:g} must not be negative")
+    with _report_of_failure(options):
+        report = _open(options).materialize_incremental(
+            end_date=end,
+            feature_views=options.views,
+            version=options.version,
+            overlap=timedelta(seconds=options.overlap),
+        )
     _print_report(options, report)
+
+
+@contextlib.contextmanager
+def _report_of_failure(options: argparse.Namespace) -> Iterator[None]:
+    """Prints what was done of a materialization of which views failed."""
+    from feastrs import MaterializationError
+
+    try:
+        yield
+    except MaterializationError as error:
+        _print_report(options, error.report)
+        raise
 
 
 def _print_report(options: argparse.Namespace, report: MaterializationReport) -> None:
     if options.json:
         views = [output.attributes(view, output.REPORT_ATTRIBUTES) for view in report.views]
-        output.print_json({"views": views, "delegated": report.delegated})
+        failures = {view: _one_line(error) for view, error in report.failures.items()}
+        output.print_json({"views": views, "delegated": report.delegated, "failures": failures})
         return
     rows: list[Sequence[object]] = [
         (v.view, v.start, v.end, v.rows_read, v.entities_written, f"{v.seconds:.2f}")
@@ -259,6 +286,11 @@ def _print_report(options: argparse.Namespace, report: MaterializationReport) ->
     output.print_table(("VIEW", "START", "END", "ROWS", "ENTITIES", "SECONDS"), rows)
     for view, reason in report.delegated.items():
         print(f"{view}: by Feast ({reason})")
+    for done in report.views:
+        if done.is_empty:
+            print(f"{done.view}: no rows within the window; the interval is recorded")
+    for name in report.failures:
+        print(f"{name}: failed")
 
 
 def _get_online_features(options: argparse.Namespace) -> None:

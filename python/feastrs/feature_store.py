@@ -13,7 +13,7 @@ from feastrs import errors, objects, on_demand
 from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
 from feastrs.delegation import FeastBacked, or_by_feast
-from feastrs.materialization import MaterializationReport, ViewReport
+from feastrs.materialization import MaterializationError, MaterializationReport, ViewReport
 from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Project
 from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
@@ -456,9 +456,9 @@ class FeatureStore(FeastBacked):
             What was done, view by view.
 
         Raises:
-            FileNotFoundError: a source is not there.
-            feastrs.errors.FeastrsError: a source or the online store can't be used; the
-                message names it, and the interval of that view is not recorded.
+            feastrs.MaterializationError: views could not be materialized; the others were. It
+                carries the report, and is a `FileNotFoundError` where a source is missing, and
+                so on.
             ValueError: the window ends before it starts.
         """
         start, end = _micros("start_date", start_date), _micros("end_date", end_date)
@@ -483,6 +483,8 @@ class FeatureStore(FeastBacked):
         version: str | None = None,
         force: bool = False,
         run_async: bool = False,
+        *,
+        overlap: timedelta | None = None,
     ) -> MaterializationReport:
         """Like :meth:`materialize`, from where the last run of each view ended.
 
@@ -496,13 +498,16 @@ class FeatureStore(FeastBacked):
             version: a version of the one view named; goes through Feast.
             force: as in Feast; concerns a remote server only.
             run_async: as in Feast; concerns a remote server only.
+            overlap: begin so much before the end of the last run, for rows that come late;
+                an option of ours. Rows that the store has newer ones of are left out, as ever.
 
         Returns:
             What was done, view by view.
 
         Raises:
-            ValueError: a view was never materialized and has no ``ttl``.
-            feastrs.errors.FeastrsError: as in :meth:`materialize`.
+            feastrs.MaterializationError: as in :meth:`materialize`; a `ValueError` where a view
+                was never materialized and has no ``ttl``.
+            ValueError: a negative ``overlap``.
         """
         arguments = {
             "end_date": end_date,
@@ -511,8 +516,12 @@ class FeatureStore(FeastBacked):
             "force": force,
             "run_async": run_async,
         }
+        if overlap is not None and overlap < timedelta():
+            raise ValueError(f"overlap is {overlap}; it must not be negative")
         end = _micros("end_date", end_date)
-        return self._materialize("materialize_incremental", feature_views, arguments, None, end)
+        return self._materialize(
+            "materialize_incremental", feature_views, arguments, None, end, overlap or timedelta()
+        )
 
     def _materialize(
         self,
@@ -521,6 +530,7 @@ class FeatureStore(FeastBacked):
         arguments: dict[str, Any],
         start: int | None,
         end: int,
+        overlap: timedelta = timedelta(),
     ) -> MaterializationReport:
         if isinstance(feature_views, str):
             raise TypeError(f"feature_views is the str {feature_views!r}; give a list of names")
@@ -535,15 +545,27 @@ class FeatureStore(FeastBacked):
             reasons = "; ".join(f"view '{view}': {why}" for view, why in obstacles.items())
             feast = self._feast_store(errors.NeedsFeastError(reasons))
         every_time = bool(arguments.get("disable_event_timestamp", False))
-        reports = []
+        report = MaterializationReport()
         if ours:
+            late = overlap // timedelta(microseconds=1)
             with Progress() as progress:
-                reports = self._native.materialize(ours, start, end, every_time, progress)
+                done, failed = self._native.materialize(
+                    ours, start, end, late, every_time, progress
+                )
+            report.views.extend(ViewReport.of(view) for view in done)
+            report.failures.update(failed)
         if obstacles:
             _LOG.info("through Feast: %s", reasons)
-            getattr(feast, method)(feature_views=list(obstacles), **arguments)
+            for view, why in obstacles.items():
+                failure = _materialize_by_feast(feast, method, view, arguments, overlap)
+                if failure is None:
+                    report.delegated[view] = why
+                else:
+                    report.failures[view] = failure
             self.refresh_registry()
-        return MaterializationReport([ViewReport.of(report) for report in reports], obstacles)
+        if report.failures:
+            raise MaterializationError.of(report)
+        return report
 
     def _online_views(self) -> list[str]:
         on_demand: list[Any] = self.list_on_demand_feature_views()
@@ -565,6 +587,24 @@ class FeatureStore(FeastBacked):
 
     def __repr__(self) -> str:
         return f"FeatureStore(project={self.project!r}, repo_path={str(self.repo_path)!r})"
+
+
+def _materialize_by_feast(
+    feast: Any, method: str, view: str, arguments: dict[str, Any], overlap: timedelta
+) -> Exception | None:
+    """What Feast's ``method`` fails with for one view.
+
+    Of an overlap Feast knows nothing: then it is told where to start.
+    """
+    try:
+        if overlap:
+            last = getattr(feast.get_feature_view(view), "most_recent_end_time", None)
+            if last is not None:
+                method, arguments = "materialize", arguments | {"start_date": last - overlap}
+        getattr(feast, method)(feature_views=[view], **arguments)
+    except Exception as error:
+        return error
+    return None
 
 
 def _with_tags(found: Iterable[_Tagged], tags: dict[str, str] | None) -> list[_Tagged]:

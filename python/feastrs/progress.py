@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 import time
+from datetime import datetime
 from typing import Protocol, TextIO
 
 _LOG = logging.getLogger("feastrs")
@@ -28,6 +29,18 @@ class ViewReport(Protocol):
     @property
     def seconds(self) -> float:
         """Wall-clock time of the view."""
+
+    @property
+    def start(self) -> datetime:
+        """Begin of the window."""
+
+    @property
+    def end(self) -> datetime:
+        """End of the window."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the source has no rows within the window."""
 
 
 class Progress:
@@ -115,6 +128,25 @@ class Progress:
                 f"{report.entities_written:,}",
                 report.seconds,
             )
+        # What is said next is about another view.
+        self._total_rows = self._rows = 0
+        if report.is_empty:
+            _LOG.warning(
+                "%s: its source has no rows between %s and %s; the interval is recorded",
+                view,
+                report.start,
+                report.end,
+            )
+
+    def view_failed(self, view: str, message: str) -> None:
+        """The current view has failed, or is given up.
+
+        Args:
+            view: its name.
+            message: why.
+        """
+        self._end_line()
+        _LOG.error("materializing %s failed after %s: %s", view, self._numbers(), message)
 
     def __enter__(self) -> Progress:
         return self

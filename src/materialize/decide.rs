@@ -1,23 +1,28 @@
 //! The first pass: keys and times of every row in the window, to the set of winning rows.
 
-use std::ops::ControlFlow;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use arrow_array::{Array, ArrayRef, UInt32Array};
 
 use super::blame::name_row;
 use super::plan::ViewPlan;
+use super::workers::{finished, spawn_named, stopped};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::{
-    Candidate, Latest, NullKeys, Observed, Partition, RowSet, Scan, ScanBatch, Timestamps,
+    Candidate, CandidateBatch, Decider, KeyHasher, NullKeys, RowSet, Scan, ScanBatch, Timestamps,
     null_keys,
 };
 use crate::value::arrow::to_column;
 
+/// Batches that wait for the table.
+const QUEUED_BATCHES: usize = 4;
+
 /// How the first pass is done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DecideOptions {
-    /// Memory for the table of entities; past it, entities are decided in shares.
+    /// Memory for the table of entities; past it, they are decided in shares on disk.
     pub table_bytes: usize,
     /// Memory for one batch of rows.
     pub batch_bytes: usize,
@@ -36,53 +41,48 @@ pub(super) struct Decision {
     pub null_keys: u64,
 }
 
-/// Decides which rows of the view's source win, share by share of the entities when they are
-/// too many for one table.
+/// Decides which rows of the view's source win. One thread reads, another keeps the table:
+/// each takes about as long as the other.
 pub(super) fn decide(plan: &ViewPlan, options: DecideOptions, call: &Call<'_>) -> Result<Decision> {
-    let rows = RowSet::new(plan.source.rows());
-    let mut decision = Decision { rows, rows_read: 0, null_keys: 0 };
-    let mut shares = vec![Partition::ALL];
-    while let Some(share) = shares.pop() {
-        let mut pass = Pass::new(plan, options, share);
-        match pass.run(call)? {
-            Observed::Fits => {
-                if !options.skip_null_keys {
-                    let names: Vec<String> =
-                        plan.join_keys.iter().map(|key| key.name.clone()).collect();
-                    pass.null_keys.require_none(&names)?;
-                }
-                decision.rows_read = pass.rows_read;
-                decision.null_keys = pass.null_keys.count;
-                pass.latest.finish(&mut decision.rows);
-            }
-            Observed::Full => shares.extend(share.halves().into_iter().flatten()),
-        }
+    let (send, receive) = sync_channel(QUEUED_BATCHES);
+    let (read, decided) = thread::scope(|scope| {
+        let table = spawn_named(scope, "feastrs-decide", move || {
+            let mut decider = Decider::new(options.table_bytes);
+            receive.iter().try_for_each(|batch| decider.observe(&batch))?;
+            Ok(decider)
+        });
+        let read = Pass::new(plan, options, send).run(call);
+        (read, table.and_then(finished))
+    });
+    // The reader only sees that the table has gone, and not why.
+    let (decider, (rows_read, null_keys)) = (decided?, read?);
+    if !options.skip_null_keys {
+        let names: Vec<String> = plan.join_keys.iter().map(|key| key.name.clone()).collect();
+        null_keys.require_none(&names)?;
     }
-    Ok(decision)
+    let mut rows = RowSet::new(plan.source.rows());
+    decider.finish(&mut rows, call)?;
+    Ok(Decision { rows, rows_read, null_keys: null_keys.count })
 }
 
+/// The reading side.
 struct Pass<'a> {
     plan: &'a ViewPlan,
     options: DecideOptions,
-    latest: Latest,
+    table: SyncSender<CandidateBatch>,
+    hasher: KeyHasher,
     null_keys: NullKeys,
     rows_read: u64,
 }
 
 impl<'a> Pass<'a> {
-    fn new(plan: &'a ViewPlan, options: DecideOptions, share: Partition) -> Self {
-        // A share that can't be cut again has to fit, whatever it takes.
-        let limit = if share.halves().is_some() { options.table_bytes } else { usize::MAX };
-        Pass {
-            plan,
-            options,
-            latest: Latest::new(share, limit),
-            null_keys: NullKeys::default(),
-            rows_read: 0,
-        }
+    fn new(plan: &'a ViewPlan, options: DecideOptions, table: SyncSender<CandidateBatch>) -> Self {
+        let (hasher, null_keys) = (KeyHasher::default(), NullKeys::default());
+        Pass { plan, options, table, hasher, null_keys, rows_read: 0 }
     }
 
-    fn run(&mut self, call: &Call<'_>) -> Result<Observed> {
+    /// Sends all rows of the window to the table, and says how many were looked at.
+    fn run(mut self, call: &Call<'_>) -> Result<(u64, NullKeys)> {
         let plan = self.plan;
         let scan = Scan {
             source: &plan.source,
@@ -91,19 +91,18 @@ impl<'a> Pass<'a> {
             rows: None,
             batch_bytes: self.options.batch_bytes,
         };
-        let mut outcome = Observed::Fits;
         scan.run(&mut |batch| {
             call.check()?;
-            outcome = self.observe(&batch)?;
-            Ok(match outcome {
-                Observed::Fits => ControlFlow::Continue(()),
-                Observed::Full => ControlFlow::Break(()),
-            })
+            let candidates = self.candidates(&batch)?;
+            if candidates.candidates.is_empty() {
+                return Ok(());
+            }
+            self.table.send(candidates).map_err(|_| stopped())
         })?;
-        Ok(outcome)
+        Ok((self.rows_read, self.null_keys))
     }
 
-    fn observe(&mut self, batch: &ScanBatch) -> Result<Observed> {
+    fn candidates(&mut self, batch: &ScanBatch) -> Result<CandidateBatch> {
         let head = Head::of(self.plan, &batch.columns)?;
         let mut candidates = Vec::with_capacity(batch.rows());
         let mut inside = Vec::with_capacity(batch.rows());
@@ -118,7 +117,7 @@ impl<'a> Pass<'a> {
         }
         self.rows_read += batch.rows() as u64;
         if candidates.is_empty() {
-            return Ok(Observed::Fits);
+            return Ok(CandidateBatch::default());
         }
         let positions: Vec<u64> = candidates.iter().map(|candidate| candidate.row).collect();
         let mut keys = self.plan.key_columns(head.keys, &inside, &positions, batch.rows())?;
@@ -132,8 +131,9 @@ impl<'a> Pass<'a> {
             candidates = kept.iter().map(|&index| candidates[index as usize]).collect();
             keys = take_all(&keys, &kept)?;
         }
-        let encoded = self.plan.encode_keys(&keys, candidates.len())?;
-        Ok(self.latest.observe(&encoded, &candidates))
+        let keys = self.plan.encode_key_values(&keys, candidates.len())?;
+        let hashes = keys.iter().map(|key| self.hasher.hash(key)).collect();
+        Ok(CandidateBatch { keys, hashes, candidates })
     }
 }
 

@@ -17,10 +17,11 @@ pub mod request;
 pub mod run;
 pub mod select;
 mod transfer;
+mod workers;
 
 pub use ledger::Ledger;
 pub use request::{
-    MaterializeReport, MaterializeRequest, NoProgress, Progress, ViewReport, Window,
+    MaterializeReport, MaterializeRequest, NoProgress, Progress, ViewFailure, ViewReport, Window,
 };
 pub use run::materialize;
 pub use select::{divide, native_obstacle, repo_obstacle, select_views};

@@ -108,9 +108,16 @@ impl ViewPlan {
         if !self.join_keys.is_empty() {
             return self.encoder.encode(columns);
         }
-        let value = FeatureView::DUMMY_ENTITY_VALUE;
-        let dummy = StringArray::from_iter_values(std::iter::repeat_n(value, rows));
-        self.encoder.encode(&[Arc::new(dummy)])
+        self.encoder.encode(&[dummy_entity(rows)])
+    }
+
+    /// Like [`ViewPlan::encode_keys`], without the bytes in front that are the same in every
+    /// key of the view.
+    pub fn encode_key_values(&self, columns: &[ArrayRef], rows: usize) -> Result<PackedBytes> {
+        if !self.join_keys.is_empty() {
+            return self.encoder.encode_values(columns);
+        }
+        self.encoder.encode_values(&[dummy_entity(rows)])
     }
 
     fn check_columns(&self) -> Result<()> {
@@ -138,6 +145,12 @@ impl PlannedColumn {
             value_type: field.value_type,
         }
     }
+}
+
+/// The key column of a view without entity.
+fn dummy_entity(rows: usize) -> ArrayRef {
+    let values = std::iter::repeat_n(FeatureView::DUMMY_ENTITY_VALUE, rows);
+    Arc::new(StringArray::from_iter_values(values))
 }
 
 /// The column that has `name` after the field mapping, which leads from names in the source to

@@ -36,13 +36,14 @@ pub enum Window {
         end: i64,
         /// The present: a view that was never materialized begins its ttl before this.
         now: i64,
+        /// How long before that end a run begins, for rows that come late; microseconds.
+        overlap: i64,
     },
 }
 
 impl Window {
-    /// The window for one view. Errors: a start after the end; an incremental run of a view
-    /// that was never materialized and has no ttl.
-    pub fn of_view(&self, view: &FeatureView) -> Result<TimeWindow> {
+    /// Errors: a start after the end.
+    pub fn check(&self) -> Result<()> {
         match *self {
             Window::Full { start, end } if start > end => Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -52,14 +53,22 @@ impl Window {
                     iso(end)
                 ),
             )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The window for one view. Errors: an incremental run of a view that was never
+    /// materialized and has no ttl.
+    pub fn of_view(&self, view: &FeatureView) -> Result<TimeWindow> {
+        match *self {
             Window::Full { start, end } => Ok(TimeWindow { start, end }),
-            Window::Incremental { end, now } => {
+            Window::Incremental { end, now, overlap } => {
                 let last = view.materialization_intervals.iter().map(|interval| interval.1).max();
                 let start = match (last, view.ttl) {
-                    (Some(last), _) => last,
+                    (Some(last), _) => last.saturating_sub(overlap),
                     (None, Some(ttl)) if ttl > 0 => now.saturating_sub(ttl),
                     (None, Some(_)) => now.saturating_sub(FIRST_RUN_WITHOUT_TTL),
-                    (None, None) => return Err(no_start(&view.name)),
+                    (None, None) => return Err(no_start()),
                 };
                 Ok(TimeWindow { start, end })
             }
@@ -75,21 +84,30 @@ fn iso(micros: i64) -> String {
 }
 
 #[cold]
-fn no_start(view: &str) -> Error {
+fn no_start() -> Error {
     Error::new(
         ErrorKind::InvalidArgument,
-        format!(
-            "view '{view}' was never materialized and has no ttl, so an incremental run does not \
-             know where to start; run `materialize` once, or give the view a ttl"
-        ),
+        "was never materialized and has no ttl, so an incremental run does not know where to \
+         start; run `materialize` once, or give it a ttl",
     )
 }
 
 /// What became of a materialization.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct MaterializeReport {
-    /// One for each view, in the order in which they were done.
+    /// One for each view that is written and recorded, in the order in which they were done.
     pub views: Vec<ViewReport>,
+    /// The views that failed. What was written of them stays, their interval is not recorded.
+    pub failures: Vec<ViewFailure>,
+}
+
+/// A view that could not be materialized.
+#[derive(Debug)]
+pub struct ViewFailure {
+    /// The view's name.
+    pub view: String,
+    /// Why; its message begins with the view.
+    pub error: Error,
 }
 
 /// What became of one view.
@@ -113,6 +131,13 @@ pub struct ViewReport {
     pub seconds: f64,
 }
 
+impl ViewReport {
+    /// Whether the source has no rows within the window.
+    pub fn is_empty(&self) -> bool {
+        self.entities_written == 0 && self.rows_older == 0 && self.null_keys == 0
+    }
+}
+
 /// Told how a materialization goes, on the thread that asked for it.
 pub trait Progress: Sync {
     /// A view begins; its source has `total_rows` rows.
@@ -121,6 +146,8 @@ pub trait Progress: Sync {
     fn advanced(&self, view: &str, rows: u64);
     /// A view is written and recorded.
     fn view_finished(&self, report: &ViewReport);
+    /// A view has failed, or is given up because the caller asked to stop.
+    fn view_failed(&self, view: &str, error: &Error);
 }
 
 /// Keeps quiet.
@@ -130,4 +157,5 @@ impl Progress for NoProgress {
     fn view_started(&self, _view: &str, _total_rows: u64) {}
     fn advanced(&self, _view: &str, _rows: u64) {}
     fn view_finished(&self, _report: &ViewReport) {}
+    fn view_failed(&self, _view: &str, _error: &Error) {}
 }

@@ -1,21 +1,19 @@
 //! A materialization from end to end: view after view, each recorded when its last write is
-//! acknowledged, its state put back where it fails. Feast stops at the first view that fails
-//! and keeps what was recorded before; so does this.
+//! acknowledged, its state put back where it fails. A view that fails does not keep the others
+//! from being done; Feast stops at the first.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::decide::{DecideOptions, Decision, decide};
 use super::ledger::Ledger;
-use super::plan::{ViewPlan, stored_view};
-use super::request::{MaterializeReport, MaterializeRequest, Progress, ViewReport};
+use super::plan::ViewPlan;
+use super::request::{MaterializeReport, MaterializeRequest, Progress, ViewFailure, ViewReport};
 use super::select::{require_native, select_views};
-use super::transfer::{
-    Chunk, DEFAULT_WRITE_ROWS, QUEUED_CHUNKS, Reader, Written, stopped, write_chunks,
-};
-use crate::call::{Call, Interrupt};
+use super::transfer::{Chunk, DEFAULT_WRITE_ROWS, QUEUED_CHUNKS, Reader, Written, write_chunks};
+use super::workers::{StopFlag, finished, spawn_named};
+use crate::call::Call;
 use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::TimeWindow;
@@ -32,7 +30,9 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 const BATCHES_IN_FLIGHT: usize = 16;
 
 /// Materializes views into `store`. Nothing is written if any of the chosen views is one that
-/// only Feast can do. Interrupts and progress are looked after on the calling thread.
+/// only Feast can do; views that fail otherwise are in the report. `Err` where nothing could be
+/// begun, or the caller asked to stop. Interrupts and progress are looked after on the calling
+/// thread.
 pub fn materialize(
     request: &MaterializeRequest,
     ledger: &dyn Ledger,
@@ -44,19 +44,28 @@ pub fn materialize(
     let catalog = ledger.catalog(call)?;
     let views = select_views(&catalog, request.views.as_deref())?;
     require_native(config, &catalog, &views)?;
-    let mut jobs = Vec::with_capacity(views.len());
-    for view in views {
-        stored_view(view, config)?;
-        jobs.push((view, request.window.of_view(view)?));
-    }
+    request.window.check()?;
     let mut report = MaterializeReport::default();
-    for (view, window) in jobs {
-        let rows = request.every_row_until.map_or(window, |end| TimeWindow { start: 0, end });
-        let job = ViewJob { view, window, rows, store, config, progress, call };
-        let done =
-            job.run(ledger).map_err(|error| error.context(format_args!("view '{}'", view.name)))?;
-        progress.view_finished(&done);
-        report.views.push(done);
+    for view in views {
+        let done = request.window.of_view(view).and_then(|window| {
+            let rows = request.every_row_until.map_or(window, |end| TimeWindow { start: 0, end });
+            ViewJob { view, window, rows, store, config, progress, call }.run(ledger)
+        });
+        match done {
+            Ok(done) => {
+                progress.view_finished(&done);
+                report.views.push(done);
+            }
+            Err(error) => {
+                let view = view.name.clone();
+                let error = error.context(format_args!("view '{view}'"));
+                progress.view_failed(&view, &error);
+                if error.kind() == ErrorKind::Interrupted {
+                    return Err(error);
+                }
+                report.failures.push(ViewFailure { view, error });
+            }
+        }
     }
     Ok(report)
 }
@@ -131,19 +140,19 @@ impl ViewJob<'_> {
                 writers.push(send);
                 let news = news.clone();
                 let (stop, call) = (&stop, &worker_call);
-                handles.push(scope.spawn(move || {
+                handles.push(spawn_named(scope, "feastrs-write", move || {
                     stop.guard(|| {
                         write_chunks(plan, receive, self.write_rows(), self.store, call, &news)
                     })
                 }));
             }
-            let reader = scope.spawn({
+            let reader = spawn_named(scope, "feastrs-read", {
                 let (stop, call) = (&stop, &worker_call);
                 move || stop.guard(|| self.read(plan, writers, call, news))
             });
             let asked = self.listen(&hear, &stop, plan, &mut tally);
-            let ended = handles.into_iter().map(finished).collect::<Vec<_>>();
-            verdict(asked, ended, finished(reader))
+            let ended = handles.into_iter().map(|handle| handle.and_then(finished)).collect();
+            verdict(asked, ended, reader.and_then(finished))
         })?;
         self.progress.advanced(&plan.view, plan.source.rows().saturating_sub(tally.source_rows));
         Ok(ViewReport {
@@ -241,40 +250,6 @@ impl Tally {
         self.written += news.report.written;
         self.older += news.report.older;
     }
-}
-
-/// Raised once, for all workers of a view.
-#[derive(Default)]
-struct StopFlag(AtomicBool);
-
-impl StopFlag {
-    fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Runs a worker; one that fails stops the others.
-    fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let result = work();
-        if result.is_err() {
-            self.set();
-        }
-        result
-    }
-}
-
-impl Interrupt for StopFlag {
-    fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
-    }
-}
-
-fn finished<T>(handle: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    handle.join().unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "a materialization thread panicked; this is a bug in feastrs, please report it",
-        ))
-    })
 }
 
 /// What to tell of several endings: the caller's wish to stop first, then the failure that made

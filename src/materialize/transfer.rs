@@ -2,7 +2,6 @@
 //! thread reads and cuts rows into chunks by entity, others encode and write; each entity
 //! belongs to one writer, so two never meet on one key.
 
-use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
 use arrow_array::{Array, ArrayRef};
@@ -10,6 +9,7 @@ use arrow_array::{Array, ArrayRef};
 use super::blame::name_row;
 use super::decide::{Head, take_all};
 use super::plan::ViewPlan;
+use super::workers::stopped;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::{KeyHasher, RowSet, Scan, ScanBatch};
@@ -86,8 +86,7 @@ impl<'a> Reader<'a> {
         };
         scan.run(&mut |batch| {
             call.check()?;
-            self.take(&batch, winners)?;
-            Ok(ControlFlow::Continue(()))
+            self.take(&batch, winners)
         })?;
         (0..self.writers.len()).try_for_each(|shard| self.flush(shard))
     }
@@ -277,9 +276,4 @@ fn write_part(
 #[cold]
 fn lost_time() -> Error {
     Error::new(ErrorKind::SourceChanged, "a row lost its event timestamp between two passes")
-}
-
-#[cold]
-pub(super) fn stopped() -> Error {
-    Error::new(ErrorKind::Interrupted, "stopped")
 }

@@ -5,49 +5,12 @@
 //! timestamps, where its choice depends on the sort.
 
 use ahash::RandomState;
-use arrow_array::{Array, ArrayRef};
-use arrow_buffer::NullBuffer;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
-use super::row_set::RowSet;
 use super::timestamps::Moment;
-use crate::error::{Error, ErrorKind, Result};
 use crate::value::PackedBytes;
 
-/// How many positions of rows with null keys an error names.
-const SAMPLE: usize = 5;
-
-/// A share of all entities, by the hash of their keys: those whose first `bits` hash bits
-/// are `value`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Partition {
-    bits: u32,
-    value: u64,
-}
-
-impl Partition {
-    // Bits that neither the hash table (the lowest, and the seven highest) nor `shard` uses.
-    const SHIFT: u32 = 36;
-    const MAX_BITS: u32 = 16;
-
-    /// All entities.
-    pub const ALL: Partition = Partition { bits: 0, value: 0 };
-
-    /// The two halves of this share; `None` when it can't be cut further.
-    pub fn halves(self) -> Option<[Partition; 2]> {
-        let bits = self.bits + 1;
-        let half = |value| Partition { bits, value };
-        (bits <= Self::MAX_BITS).then(|| [half(self.value), half(self.value | 1 << self.bits)])
-    }
-
-    /// Whether keys of this hash are in the share.
-    pub fn contains(self, hash: u64) -> bool {
-        (hash >> Self::SHIFT) & ((1 << self.bits) - 1) == self.value
-    }
-}
-
-/// Hashes encoded keys: always the same way, so that passes agree on partitions and shards.
+/// Hashes encoded keys: always the same way, so that threads and passes agree on shares.
 #[derive(Clone, Debug)]
 pub struct KeyHasher(RandomState);
 
@@ -69,16 +32,6 @@ impl KeyHasher {
     }
 }
 
-/// What may have become of a row in [`Latest::observe`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Observed {
-    /// The table is within its limit.
-    Fits,
-    /// The table is past its limit: give it up and decide a smaller partition.
-    Full,
-}
-
 /// One row that may win: its times and its number in the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
@@ -90,9 +43,8 @@ pub struct Candidate {
     pub row: u64,
 }
 
-/// The newest row so far of each entity of one partition.
-pub struct Latest {
-    partition: Partition,
+/// The newest row so far of each entity, as many entities as fit.
+pub(super) struct Latest {
     limit_bytes: usize,
     hasher: KeyHasher,
     table: HashTable<u32>,
@@ -101,10 +53,13 @@ pub struct Latest {
 }
 
 impl Latest {
-    /// For the entities of `partition`, in at most about `limit_bytes` of memory.
-    pub fn new(partition: Partition, limit_bytes: usize) -> Self {
+    /// What an entity takes besides its key: its row, the end of its key, its slot.
+    const ENTRY_BYTES: usize = size_of::<Candidate>() + size_of::<usize>();
+    const SLOT_BYTES: usize = size_of::<u32>() + 1;
+
+    /// An empty table that is full at about `limit_bytes`, and holds at least one entity.
+    pub fn new(limit_bytes: usize) -> Self {
         Latest {
-            partition,
             limit_bytes,
             hasher: KeyHasher::default(),
             table: HashTable::new(),
@@ -113,170 +68,40 @@ impl Latest {
         }
     }
 
-    /// Takes rows: the encoded key of each, and its times and number, in step.
-    pub fn observe(&mut self, keys: &PackedBytes, rows: &[Candidate]) -> Observed {
-        for (key, &candidate) in keys.iter().zip(rows) {
-            let hash = self.hasher.hash(key);
-            if !self.partition.contains(hash) {
-                continue;
-            }
-            let (known, hasher) = (&self.keys, &self.hasher);
-            let entry = self.table.entry(
-                hash,
-                |&index| known.get(index as usize) == key,
-                |&index| hasher.hash(known.get(index as usize)),
-            );
-            match entry {
-                Entry::Occupied(found) => {
-                    let winner = &mut self.winners[*found.get() as usize];
-                    *winner = candidate.max(*winner);
-                }
-                Entry::Vacant(slot) => {
-                    let Ok(index) = u32::try_from(self.winners.len()) else {
-                        return Observed::Full;
-                    };
-                    slot.insert(index);
-                    self.keys.push(key);
-                    self.winners.push(candidate);
-                }
-            }
+    /// Takes a row. `false`: it is of a new entity, for which there is no room.
+    #[must_use]
+    pub fn observe(&mut self, hash: u64, key: &[u8], candidate: Candidate) -> bool {
+        let (known, hasher) = (&self.keys, &self.hasher);
+        if let Some(&index) = self.table.find(hash, |&index| known.get(index as usize) == key) {
+            let winner = &mut self.winners[index as usize];
+            *winner = candidate.max(*winner);
+            return true;
         }
-        if self.bytes() > self.limit_bytes { Observed::Full } else { Observed::Fits }
+        let Ok(index) = u32::try_from(self.winners.len()) else { return false };
+        if self.bytes() + Self::ENTRY_BYTES + key.len() > self.limit_bytes && index > 0 {
+            return false;
+        }
+        self.table.insert_unique(hash, index, |&index| hasher.hash(known.get(index as usize)));
+        self.keys.push(key);
+        self.winners.push(candidate);
+        true
     }
 
-    /// Adds the winning rows to `rows`.
-    pub fn finish(self, rows: &mut RowSet) {
-        for winner in self.winners {
-            rows.insert(winner.row);
-        }
+    /// The entities so far: encoded key and newest row.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Candidate)> {
+        self.keys.iter().zip(self.winners.iter().copied())
+    }
+
+    /// Forgets the entities and keeps the memory.
+    pub fn clear(&mut self) {
+        self.table.clear();
+        self.keys.clear();
+        self.winners.clear();
     }
 
     fn bytes(&self) -> usize {
-        const SLOT: usize = size_of::<u32>() + 1;
-        let entry = size_of::<Candidate>() + size_of::<usize>();
-        self.keys.byte_len() + self.winners.len() * entry + self.table.capacity() * SLOT
-    }
-}
-
-/// Rows whose join key is null: how many, and where the first are.
-#[derive(Clone, Debug, Default)]
-pub struct NullKeys {
-    /// How many rows.
-    pub count: u64,
-    sample: Vec<u64>,
-}
-
-impl NullKeys {
-    /// Counts `row`.
-    pub fn add(&mut self, row: u64) {
-        self.count += 1;
-        if self.sample.len() < SAMPLE {
-            self.sample.push(row);
-        }
-    }
-
-    /// `Err` if there are any; `join_keys` names the columns.
-    pub fn require_none(&self, join_keys: &[String]) -> Result<()> {
-        if self.count == 0 {
-            return Ok(());
-        }
-        let rows: Vec<String> = self.sample.iter().map(u64::to_string).collect();
-        let more = if self.count as usize > rows.len() { ", …" } else { "" };
-        Err(Error::new(
-            ErrorKind::NullKey,
-            format!(
-                "{} rows have a null in the join key ({}), the first at source rows {}{more} \
-                 (counted from 0); mend the source, or skip such rows with \
-                 `materialization: {{on_null_key: skip}}`",
-                self.count,
-                join_keys.join(", "),
-                rows.join(", "),
-            ),
-        ))
-    }
-}
-
-/// Where any of `columns` is null.
-pub fn null_keys(columns: &[ArrayRef]) -> Option<NullBuffer> {
-    columns.iter().fold(None, |nulls, column| {
-        NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(event: i64, created: Option<i64>, row: u64) -> Candidate {
-        let created = created.map(Moment::from_micros);
-        Candidate { event: Moment::from_micros(event), created, row }
-    }
-
-    fn decide(rows: &[(&str, Candidate)], partition: Partition) -> Vec<u64> {
-        let mut keys = PackedBytes::default();
-        rows.iter().for_each(|(key, _)| keys.push(key.as_bytes()));
-        let candidates: Vec<Candidate> = rows.iter().map(|&(_, candidate)| candidate).collect();
-        let mut latest = Latest::new(partition, usize::MAX);
-        assert_eq!(latest.observe(&keys, &candidates), Observed::Fits);
-        let mut set = RowSet::new(rows.len() as u64);
-        latest.finish(&mut set);
-        (0..rows.len() as u64).filter(|&row| set.contains(row)).collect()
-    }
-
-    #[test]
-    fn event_then_created_then_position_decide() {
-        let rows = [
-            ("a", candidate(5, None, 0)),
-            ("a", candidate(7, None, 1)),
-            ("a", candidate(6, Some(9), 2)),
-            ("b", candidate(1, Some(3), 3)),
-            ("b", candidate(1, Some(2), 4)),
-            ("b", candidate(1, None, 5)),
-            ("c", candidate(1, Some(3), 6)),
-            ("c", candidate(1, Some(3), 7)),
-        ];
-        assert_eq!(decide(&rows, Partition::ALL), [1, 3, 7]);
-    }
-
-    #[test]
-    fn partitions_together_decide_what_one_decides() {
-        let names: Vec<String> = (0..500).map(|index| format!("k{}", index % 200)).collect();
-        let rows: Vec<(&str, Candidate)> = names
-            .iter()
-            .enumerate()
-            .map(|(row, name)| {
-                (name.as_str(), candidate((row * 7919 % 97) as i64, None, row as u64))
-            })
-            .collect();
-        let whole = decide(&rows, Partition::ALL);
-
-        let [left, right] = Partition::ALL.halves().unwrap();
-        let [low, high] = right.halves().unwrap();
-        let mut parts: Vec<u64> =
-            [left, low, high].into_iter().flat_map(|part| decide(&rows, part)).collect();
-        parts.sort_unstable();
-        assert_eq!(parts, whole);
-        assert_eq!(whole.len(), 200);
-    }
-
-    #[test]
-    fn a_full_table_says_so() {
-        let mut keys = PackedBytes::default();
-        keys.push(b"key");
-        let mut latest = Latest::new(Partition::ALL, 0);
-        assert_eq!(latest.observe(&keys, &[candidate(1, None, 0)]), Observed::Full);
-    }
-
-    #[test]
-    fn null_keys_are_counted_and_named() {
-        let mut nulls = NullKeys::default();
-        assert!(nulls.require_none(&[]).is_ok());
-        (10..17).for_each(|row| nulls.add(row));
-
-        let error = nulls.require_none(&["driver_id".to_owned()]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NullKey);
-        let text = error.to_string();
-        assert!(text.starts_with("7 rows have a null in the join key (driver_id)"), "{text}");
-        assert!(text.contains("rows 10, 11, 12, 13, 14, …"), "{text}");
+        self.keys.byte_len()
+            + self.winners.len() * Self::ENTRY_BYTES
+            + self.table.capacity() * Self::SLOT_BYTES
     }
 }

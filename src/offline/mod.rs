@@ -1,16 +1,22 @@
 //! Batch sources on their way in: which files a source is ([`source`]), their rows
-//! ([`scan`]), their times ([`timestamps`]), and the newest row of each entity ([`latest`]).
+//! ([`scan`]), their times ([`timestamps`]), and the newest row of each entity: in memory
+//! (`latest`) or past it (`spill`), which [`decider`] chooses.
 //!
 //! Must not know online stores: what is decided here is written by `materialize`.
 
-pub mod latest;
+pub mod decider;
+mod latest;
 mod listing;
+mod null_keys;
 pub mod row_set;
 pub mod scan;
 pub mod source;
+mod spill;
 pub mod timestamps;
 
-pub use latest::{Candidate, KeyHasher, Latest, NullKeys, Observed, Partition, null_keys};
+pub use decider::{CandidateBatch, Decider};
+pub use latest::{Candidate, KeyHasher};
+pub use null_keys::{NullKeys, null_keys};
 pub use row_set::RowSet;
 pub use scan::{Scan, ScanBatch};
 pub use source::{PinnedFile, SourceFiles};

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -46,8 +46,8 @@ pub struct Scan<'a> {
     pub batch_bytes: usize,
 }
 
-/// Takes the batches of a scan; breaks off to end it early.
-pub type Take<'t> = dyn FnMut(ScanBatch) -> Result<ControlFlow<()>> + 't;
+/// Takes the batches of a scan.
+pub type Take<'t> = dyn FnMut(ScanBatch) -> Result<()> + 't;
 
 /// Some rows of a source.
 pub struct ScanBatch {
@@ -70,7 +70,7 @@ impl ScanBatch {
 }
 
 impl Scan<'_> {
-    /// Gives each batch to `take`, in the order of the rows, until it fails or breaks off. Each
+    /// Gives each batch to `take`, in the order of the rows, until it fails. Each
     /// file is compared with what was pinned before it is read and when it has been.
     pub fn run(&self, take: &mut Take<'_>) -> Result<()> {
         // Bytes a row, as learned from the rows so far.
@@ -83,9 +83,7 @@ impl Scan<'_> {
             let file = pinned.open()?;
             let mut reader = FileReader { scan: self, pinned, file: &file, learned };
             for group in groups {
-                if reader.read_group(group, take)?.is_break() {
-                    return Ok(());
-                }
+                reader.read_group(group, take)?;
             }
             learned = reader.learned;
             pinned.verify(&file)?;
@@ -205,11 +203,7 @@ struct FileReader<'a> {
 impl FileReader<'_> {
     /// Reads one row group. The reader is built anew, from the row it had come to, when rows
     /// turn out to be much larger or smaller than its batch size supposed.
-    fn read_group(
-        &mut self,
-        mut group: GroupSpans,
-        take: &mut Take<'_>,
-    ) -> Result<ControlFlow<()>> {
+    fn read_group(&mut self, mut group: GroupSpans, take: &mut Take<'_>) -> Result<()> {
         while !group.spans.is_empty() {
             let batch_rows = self.batch_rows(group.index);
             let reader = self.reader(&group, batch_rows)?;
@@ -218,16 +212,14 @@ impl FileReader<'_> {
                 let positions = group.advance(batch.num_rows() as u64);
                 self.learn(&batch);
                 let columns = self.arrange(&batch)?;
-                if take(ScanBatch { columns, positions })?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
+                take(ScanBatch { columns, positions })?;
                 let better = self.batch_rows(group.index);
                 if better * 2 < batch_rows || better / 4 > batch_rows {
                     break;
                 }
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 
     fn reader(&self, group: &GroupSpans, batch_rows: usize) -> Result<ParquetRecordBatchReader> {

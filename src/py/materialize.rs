@@ -3,11 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
 use crate::call::{Call, Interrupt, now_micros};
 use crate::config::RepoConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::materialize::{self, MaterializeRequest, Progress, Window};
 use crate::registry::RegistryCache;
 use crate::store::OnlineStore;
@@ -64,6 +65,12 @@ impl ViewReport {
         self.report.null_keys
     }
 
+    /// Whether the source has no rows within the window.
+    #[getter]
+    fn is_empty(&self) -> bool {
+        self.report.is_empty()
+    }
+
     /// How long it took.
     #[getter]
     fn seconds(&self) -> f64 {
@@ -97,6 +104,11 @@ impl Progress for Watcher {
         self.tell(|progress| progress.call_method1("advanced", (view, rows)));
     }
 
+    fn view_failed(&self, view: &str, error: &Error) {
+        let message = error.to_string();
+        self.tell(|progress| progress.call_method1("view_failed", (view, message)));
+    }
+
     fn view_finished(&self, report: &materialize::ViewReport) {
         let report = ViewReport { report: report.clone() };
         self.tell(|progress| progress.call_method1("view_finished", (report,)));
@@ -113,20 +125,28 @@ impl Interrupt for Watcher {
 }
 
 /// What a materialization over `start` to `end` is asked for; `start` is `None` for an
-/// incremental run. Times are microseconds since the epoch.
+/// incremental run, which begins `overlap` earlier than where the last one ended. Times are
+/// microseconds, since the epoch.
 pub fn request(
     views: Vec<String>,
     start: Option<i64>,
     end: i64,
+    overlap: i64,
     disable_event_timestamp: bool,
 ) -> MaterializeRequest {
     let window = match start {
         Some(start) => Window::Full { start, end },
-        None => Window::Incremental { end, now: now_micros() },
+        None => Window::Incremental { end, now: now_micros(), overlap },
     };
     let every_row_until = disable_event_timestamp.then(now_micros);
     MaterializeRequest { views: Some(views), window, every_row_until }
 }
+
+/// The views that were done, and the exceptions of those that failed.
+pub type Outcome = (Vec<ViewReport>, Vec<(String, PyErr)>);
+
+/// The same as Python objects.
+pub type PyOutcome = (Vec<ViewReport>, Vec<(String, Py<PyBaseException>)>);
 
 /// Runs `request`, telling `progress`.
 pub fn run(
@@ -135,9 +155,11 @@ pub fn run(
     online: &dyn OnlineStore,
     config: &RepoConfig,
     progress: Py<PyAny>,
-) -> Result<Vec<ViewReport>> {
+) -> Result<Outcome> {
     let watcher = Watcher { progress, raised: Mutex::default() };
     let call = Call { deadline: None, interrupt: &watcher };
     let report = materialize::materialize(request, registry, online, config, &watcher, &call)?;
-    Ok(report.views.into_iter().map(|report| ViewReport { report }).collect())
+    let done = report.views.into_iter().map(|report| ViewReport { report }).collect();
+    let failed = report.failures.into_iter().map(|failure| (failure.view, failure.error.into()));
+    Ok((done, failed.collect()))
 }

@@ -22,7 +22,7 @@ use crate::store::{self, OnlineStore};
 
 use super::answer::OnlineResult;
 use super::event_loop::LoopReads;
-use super::materialize::{self, ViewReport};
+use super::materialize::{self, PyOutcome};
 use super::online::{self, OnlineReader};
 use super::plans::{Plans, Prepared, Request};
 use super::registry;
@@ -396,24 +396,28 @@ impl Store {
         Ok(divide(&catalog, &self.config, feature_views.as_deref())?)
     }
 
-    /// Materializes views; `start` is None for an incremental run. Times are microseconds
-    /// since the epoch.
+    /// Materializes views; `start` is None for an incremental run, which begins `overlap`
+    /// earlier than where the last one ended. Times are microseconds since the epoch.
+    #[expect(clippy::too_many_arguments, reason = "what Python passes, one by one")]
     fn materialize(
         &self,
         py: Python<'_>,
         feature_views: Vec<String>,
         start: Option<i64>,
         end: i64,
+        overlap: i64,
         disable_event_timestamp: bool,
         progress: Py<PyAny>,
-    ) -> PyResult<Vec<ViewReport>> {
-        let request = materialize::request(feature_views, start, end, disable_event_timestamp);
+    ) -> PyResult<PyOutcome> {
+        let request =
+            materialize::request(feature_views, start, end, overlap, disable_event_timestamp);
 
-        let reports = py.detach(|| {
+        let (done, failed) = py.detach(|| {
             let (registry, online) = (self.registry()?, self.online()?);
             materialize::run(&request, registry, online.as_ref(), &self.config, progress)
         })?;
 
-        Ok(reports)
+        let failed = failed.into_iter().map(|(view, error)| (view, error.into_value(py)));
+        Ok((done, failed.collect()))
     }
 }

@@ -14,7 +14,7 @@ use feastrs::store::{OnlineStore, StoreReader, StoredGroup, StoredView, WriteBat
 use feastrs::value::ValueType;
 use feastrs::{Error, ErrorKind, Result};
 
-use super::fixture::{MemoryLedger, Repo, field};
+use super::fixture::{MemoryLedger, Repo, field, first_failure};
 
 /// Fails, or waits for ever but for interrupts.
 enum BadStore {
@@ -49,7 +49,8 @@ fn run(repo: &Repo, store: &dyn OnlineStore, call: &Call<'_>) -> (Error, Vec<Str
         every_row_until: None,
     };
     let ledger = MemoryLedger { catalog: repo.catalog(), events: Mutex::default() };
-    let error = materialize(&request, &ledger, store, &repo.config, &NoProgress, call).unwrap_err();
+    let report = materialize(&request, &ledger, store, &repo.config, &NoProgress, call);
+    let error = report.and_then(first_failure).unwrap_err();
     (error, ledger.events.into_inner().unwrap())
 }
 
@@ -69,6 +70,50 @@ fn a_store_that_refuses_leaves_no_interval() {
     assert_eq!(error.kind(), ErrorKind::StoreRefused);
     assert_eq!(error.to_string(), "view 'stats': out of memory");
     assert_eq!(events, ["stats is Materializing", "stats is AvailableOnline"]);
+}
+
+#[test]
+fn a_view_that_fails_does_not_keep_the_others_from_being_done() {
+    let repo = Repo::new();
+    repo.write_rows(&[(1, 5, 10)]);
+    let mut catalog = (*repo.catalog()).clone();
+    let mut failing = repo.view.clone();
+    failing.name = "nowhere".to_owned();
+    failing.batch_source.as_mut().unwrap().path = "nowhere.parquet".to_owned();
+    let mut unstarted = repo.view.clone();
+    unstarted.name = "unstarted".to_owned();
+    catalog.views[0].ttl = Some(1_000);
+    failing.ttl = Some(1_000);
+    catalog.views.insert(0, failing);
+    catalog.views.insert(1, unstarted);
+    let ledger = MemoryLedger { catalog: Arc::new(catalog), events: Mutex::default() };
+    let request = MaterializeRequest {
+        views: None,
+        window: Window::Incremental { end: 1_000, now: 1_000, overlap: 0 },
+        every_row_until: None,
+    };
+    let tally = Tally::default();
+
+    let report =
+        materialize(&request, &ledger, &repo.store, &repo.config, &tally, &Call::unlimited())
+            .unwrap();
+
+    assert_eq!(report.views.len(), 1);
+    assert_eq!((report.views[0].view.as_str(), report.views[0].entities_written), ("stats", 1));
+    let failures: Vec<(&str, ErrorKind)> = report
+        .failures
+        .iter()
+        .map(|failure| (failure.view.as_str(), failure.error.kind()))
+        .collect();
+    assert_eq!(
+        failures,
+        [("nowhere", ErrorKind::SourceNotFound), ("unstarted", ErrorKind::InvalidArgument)]
+    );
+    assert_eq!(*ledger.events.lock().unwrap(), ["stats is Materializing", "stats from 0 to 1000"]);
+    let told = tally.0.lock().unwrap().2.clone();
+    assert!(told[0].starts_with("nowhere: view 'nowhere': source path"), "{told:?}");
+    assert!(told[1].starts_with("unstarted: view 'unstarted': was never"), "{told:?}");
+    assert_eq!(told[2], "stats");
 }
 
 struct StopsSoon(AtomicU32);
@@ -108,6 +153,9 @@ impl Progress for Tally {
     }
     fn view_finished(&self, report: &ViewReport) {
         self.0.lock().unwrap().2.push(report.view.clone());
+    }
+    fn view_failed(&self, view: &str, error: &Error) {
+        self.0.lock().unwrap().2.push(format!("{view}: {error}"));
     }
 }
 

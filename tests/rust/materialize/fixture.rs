@@ -168,7 +168,7 @@ impl Repo {
         let ledger = MemoryLedger { catalog: self.catalog(), events: Mutex::default() };
         let report = materialize(&request, &ledger, &self.store, &self.config, progress, call);
         *self.events.lock().unwrap() = ledger.events.into_inner().unwrap();
-        report
+        report.and_then(first_failure)
     }
 
     pub fn events(&self) -> Vec<String> {
@@ -186,6 +186,11 @@ impl Repo {
         let row = |driver| self.stored(driver).map(|row| (driver, (row.0, row.2[0].clone())));
         drivers.filter_map(row).collect()
     }
+}
+
+/// The report, or the error of the first view that failed.
+pub fn first_failure(mut report: MaterializeReport) -> Result<MaterializeReport> {
+    if report.failures.is_empty() { Ok(report) } else { Err(report.failures.remove(0).error) }
 }
 
 /// An encoded key of one row.

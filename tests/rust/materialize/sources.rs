@@ -1,6 +1,5 @@
 //! Which files and columns a source is, and how much of them is in memory at once.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, StringArray};
@@ -104,7 +103,7 @@ fn giant_rows_come_in_small_batches() {
     scan.run(&mut |batch| {
         rows.extend(batch.row_numbers());
         largest = largest.max(batch.columns[1].get_array_memory_size());
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     })
     .unwrap();
 
@@ -138,7 +137,7 @@ fn chosen_rows_are_read_with_their_numbers() {
             assert_eq!(ids.value(index), row as i64);
             found.extend(wanted.contains(row).then_some(row));
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     })
     .unwrap();
 
@@ -203,6 +202,9 @@ impl Progress for Rewriter<'_> {
     }
     fn advanced(&self, _: &str, _: u64) {}
     fn view_finished(&self, _: &ViewReport) {}
+    fn view_failed(&self, view: &str, _: &feastrs::Error) {
+        assert_eq!(view, "stats");
+    }
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn null_keys_fail_with_a_sample_or_are_skipped_and_counted() {
 }
 
 #[test]
-fn a_small_budget_takes_more_passes_to_the_same_store() {
+fn entities_past_the_budget_are_decided_on_disk_to_the_same_store() {
     let rows: Vec<(i64, i64, i64)> =
         (0..60_000).map(|row| (row * 7 % 20_000, row * 31 % 1_000, row)).collect();
     let mut wide = Repo::new();
@@ -191,7 +191,7 @@ fn composite_and_missing_entities_have_their_own_keys() {
 #[test]
 fn incremental_windows_follow_the_last_interval_or_the_ttl() {
     let mut view = Repo::new().view;
-    let window = Window::Incremental { end: 9_000_000, now: 8_000_000 };
+    let window = Window::Incremental { end: 9_000_000, now: 8_000_000, overlap: 0 };
     assert_eq!(window.of_view(&view).unwrap_err().kind(), ErrorKind::InvalidArgument);
     view.ttl = Some(5_000_000);
     assert_eq!(window.of_view(&view).unwrap().start, 3_000_000);
@@ -199,7 +199,9 @@ fn incremental_windows_follow_the_last_interval_or_the_ttl() {
     assert_eq!(window.of_view(&view).unwrap().start, 8_000_000 - 52 * 7 * 86_400_000_000);
     view.materialization_intervals = vec![(0, 70), (0, 40)];
     assert_eq!(window.of_view(&view).unwrap().start, 70);
+    let window = Window::Incremental { end: 9_000_000, now: 8_000_000, overlap: 30 };
+    assert_eq!(window.of_view(&view).unwrap().start, 40);
 
-    let error = Window::Full { start: 1_000_001, end: 0 }.of_view(&view).unwrap_err();
+    let error = Window::Full { start: 1_000_001, end: 0 }.check().unwrap_err();
     assert!(error.to_string().contains("1970-01-01T00:00:01.000001Z, lies after"), "{error}");
 }
