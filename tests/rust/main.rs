@@ -30,3 +30,4 @@ mod redis_server;
 mod redis_tls;
 mod registry;
 mod sqlite;
+mod writers;
