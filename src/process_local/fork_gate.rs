@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -63,6 +64,22 @@ impl Drop for NoFork {
     }
 }
 
+/// Whoever holds the gate and has nothing at the moment that a fork must not see: lets a fork
+/// pass that waits.
+pub fn let_fork_pass() {
+    let held = HELD.get();
+    if held == 0 || GATE.load(Ordering::Acquire) < SHUTTER {
+        return;
+    }
+    HELD.set(0);
+    GATE.fetch_sub(held, Ordering::AcqRel);
+    let again = NoFork::hold();
+    // All that this thread held is held again.
+    GATE.fetch_add(held - 1, Ordering::AcqRel);
+    HELD.set(held);
+    mem::forget(again);
+}
+
 /// Before a fork: shuts the gate, and waits until no other thread holds it.
 pub fn before_fork() {
     GATE.fetch_add(SHUTTER, Ordering::AcqRel);
@@ -111,6 +128,23 @@ mod tests {
             is_over.store(true, Ordering::Release);
             drop(holder);
         });
+    }
+
+    #[test]
+    fn a_holder_that_waits_lets_a_fork_pass() {
+        let _held = (NoFork::hold(), NoFork::hold());
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                before_fork();
+                after_fork_in_parent();
+                is_over.store(true, Ordering::Release);
+            });
+            while !is_over.load(Ordering::Acquire) {
+                let_fork_pass();
+            }
+        });
+        assert_eq!(HELD.get(), 2);
     }
 
     #[test]

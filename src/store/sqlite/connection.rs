@@ -14,6 +14,7 @@ use rusqlite::{ErrorCode, OpenFlags};
 use super::refusal;
 use crate::call::{Call, WAIT_SLICE};
 use crate::error::{Error, ErrorKind, Result};
+use crate::process_local::fork_gate;
 
 /// How long a lock is waited for in which nothing is written, as long as Python's sqlite3 waits
 /// by default.
@@ -134,6 +135,10 @@ impl Connection {
                 return Ok(outcome);
             }
             call.check()?;
+            if self.inner.is_autocommit() {
+                // No transaction, so no lock of ours.
+                fork_gate::let_fork_pass();
+            }
             let written = self.written();
             match stalled {
                 Some((since, before)) if before == written => {
