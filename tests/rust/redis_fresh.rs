@@ -97,3 +97,23 @@ fn without_permission_to_restore_everything_is_written_all_the_same() {
 
     assert_rows(&store, &view, ROWS, 8);
 }
+
+#[test]
+fn new_entities_that_can_not_be_restored_are_not_asked_for_one_by_one() {
+    let server = RedisServer::start();
+    server.call(&[b"ACL", b"SETUSER", b"app", b"on", b">pw", b"~*", b"+@all", b"-restore"]);
+    let store = store(&config(&format!("127.0.0.1:{},username=app,password=pw", server.port)));
+    let (first, second) = (view("first", 3), view("second", 3));
+    let many = 5 * ROWS;
+
+    let report = write_rows(&store, &first, many, 7);
+
+    assert_eq!(report, WriteReport { written: many as u64, older: 0 });
+    assert!(calls(&server, "hmget") <= 200, "all were asked for");
+    // Keys that other views have made are there, and yet new to this one.
+    let report = write_rows(&store, &second, many, 7);
+    assert_eq!(report, WriteReport { written: many as u64, older: 0 });
+    assert_rows(&store, &first, many, 7);
+    assert_rows(&store, &second, many, 7);
+    assert_eq!(write_rows(&store, &second, many, 6).older, many as u64);
+}

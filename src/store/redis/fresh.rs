@@ -4,7 +4,7 @@
 //! refusal costs time, never data.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use super::codec::{CommandBuffer, append_argument};
 use super::connection::Connection;
@@ -22,6 +22,8 @@ use crate::store::WriteBatch;
 pub(super) const MIN_BATCH_ROWS: usize = 32;
 /// After a batch of which most entities were there, so many batches go without a trial.
 const BATCHES_WITHOUT_TRIAL: u32 = 15;
+/// The same for chunks of which one looked whether any entity was there.
+const CHUNKS_WITHOUT_TRIAL: u32 = 15;
 
 /// What a store has learned about RESTORE from its server's replies.
 #[derive(Default)]
@@ -29,10 +31,40 @@ pub(super) struct Learned {
     // Forms that were refused: none, listpacks, or the command itself.
     refused: AtomicU8,
     batches_without_trial: AtomicU32,
+    /// Where hashes can't be sent whole.
+    pub(super) absence: Absence,
     /// About existing entities.
     pub(super) replace: LearnedReplace,
     /// About small batches.
     pub(super) script: LearnedScript,
+}
+
+/// Whether chunks are expected to have nothing but new entities.
+#[derive(Default)]
+pub(super) struct Absence {
+    is_expected: AtomicBool,
+    chunks_to_skip: AtomicU32,
+}
+
+impl Absence {
+    pub(super) fn is_likely(&self) -> bool {
+        self.is_expected.load(Ordering::Relaxed)
+    }
+
+    /// A chunk had none but new ones.
+    pub(super) fn expect(&self) {
+        let left = self.chunks_to_skip.load(Ordering::Relaxed);
+        match left.checked_sub(1) {
+            None => self.is_expected.store(true, Ordering::Relaxed),
+            Some(left) => self.chunks_to_skip.store(left, Ordering::Relaxed),
+        }
+    }
+
+    /// A chunk was looked at in vain: not again for a while.
+    pub(super) fn was_wrong(&self) {
+        self.is_expected.store(false, Ordering::Relaxed);
+        self.chunks_to_skip.store(CHUNKS_WITHOUT_TRIAL, Ordering::Relaxed);
+    }
 }
 
 const LISTPACKS_REFUSED: u8 = 1;
@@ -102,6 +134,11 @@ impl<'a> Fresh<'a> {
 
     pub(super) fn is_on(&self) -> bool {
         self.is_on
+    }
+
+    /// Whether the server takes hashes whole.
+    pub(super) fn may_restore(&self) -> bool {
+        !self.learned.is_restore_refused()
     }
 
     pub(super) fn give_up(&mut self) {

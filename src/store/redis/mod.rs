@@ -28,6 +28,7 @@ mod stored;
 mod stream;
 mod timestamp;
 mod tls;
+mod transaction;
 mod writer;
 
 pub use stored::RedisStore;

@@ -1,11 +1,8 @@
-//! Writes: for each chunk of rows WATCH and the stored timestamps (or, of wide rows, the whole
-//! hashes: see `replace`), then MULTI, the rows that are newer, EXEC. The next chunk's WATCH travels behind this chunk's EXEC, so a chunk costs
-//! about one trip. A chunk that others got into is tried again, and in the end row by row, by
-//! the script that small batches go by (see `script`).
+//! Writes of a batch: what is left to write, what is under way, what was acknowledged, and how a
+//! row is encoded. How it gets there is in `fresh` (new entities), `script` (small batches) and
+//! `transaction` (all others).
 
 use std::collections::VecDeque;
-use std::thread;
-use std::time::Duration;
 
 use super::codec::{CommandBuffer, append_argument};
 use super::connection::Connection;
@@ -13,6 +10,7 @@ use super::fresh::{Fresh, Learned};
 use super::refusal;
 use super::replace::Replace;
 use super::timestamp::{self, Timestamp};
+use super::transaction::Look;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{EqualTimestamps, WriteBatch, WriteReport};
@@ -22,10 +20,6 @@ use crate::store::{EqualTimestamps, WriteBatch, WriteReport};
 pub(super) const CHUNK_ROWS: usize = 100;
 /// Bytes of values of one transaction, about.
 const CHUNK_BYTES: usize = 1 << 20;
-/// A chunk that was aborted so often is split.
-const ABORTS_BEFORE_SPLIT: u32 = 2;
-/// A single row that was aborted so often is given up.
-const MAX_ROW_ABORTS: u32 = 100;
 /// The arguments `$4`, field, in front of each value.
 const FIELD_LEN: usize = 10;
 
@@ -55,39 +49,22 @@ pub(super) struct Writer<'a> {
     // Rows to compare and write that were sent before, in vain.
     pub(super) again: VecDeque<Chunk>,
     // Rows that others write all the time: left to the script.
-    contended: Vec<usize>,
+    pub(super) contended: Vec<usize>,
     // The chunk that is being written, and the one that has been sent behind it.
     pub(super) current: Option<Chunk>,
     pub(super) ahead: Option<Chunk>,
-    replace: Replace<'a>,
+    pub(super) replace: Replace<'a>,
     // What the current chunk's transaction does: its commands, and for how many rows.
-    decided: CommandBuffer,
-    winners: usize,
+    pub(super) decided: CommandBuffer,
+    pub(super) winners: usize,
     report: WriteReport,
 }
 
 /// Rows that travel together.
 pub(super) struct Chunk {
     pub(super) rows: Vec<usize>,
-    aborts: u32,
-    look: Look,
-}
-
-/// What is looked at before a chunk is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    Timestamps,
-    /// Whole hashes, and how long they have to live.
-    Hashes,
-}
-
-/// What became of a transaction.
-enum Outcome {
-    Done,
-    /// Somebody else wrote one of the keys.
-    Aborted,
-    /// The server does not do this; nothing was written, and the next attempt goes another way.
-    Withheld,
+    pub(super) aborts: u32,
+    pub(super) look: Look,
 }
 
 impl Chunk {
@@ -197,43 +174,10 @@ impl<'a> Writer<'a> {
             }
             self.run_script(connection, call)?;
         }
-        connection.set_doing("WATCH, HMGET, MULTI, HSET, EXEC");
-        loop {
-            if self.current.is_none() {
-                let Some(chunk) = self.next_chunk() else {
-                    if self.contended.is_empty() {
-                        return Ok(());
-                    }
-                    self.current = Some(Chunk::new(std::mem::take(&mut self.contended)));
-                    self.run_script(connection, call)?;
-                    continue;
-                };
-                self.current = Some(self.watch(chunk, connection));
-                connection.send(call)?;
-            }
-            let is_decided = self.receive_watched(connection, call)?;
-            self.encode_decision(connection.commands());
-            if let Some(chunk) = self.next_chunk() {
-                self.ahead = Some(self.watch(chunk, connection));
-            }
-            connection.send(call)?;
-            let outcome = match self.receive_outcome(connection, call)? {
-                Outcome::Done if !is_decided => Outcome::Withheld,
-                outcome => outcome,
-            };
-            connection.set_exclusive(self.ahead.is_some());
-            let next = self.ahead.take();
-            if let Some(chunk) = std::mem::replace(&mut self.current, next) {
-                match outcome {
-                    Outcome::Done => self.acknowledge(chunk.rows.len(), self.winners),
-                    Outcome::Aborted => self.aborted(chunk, call)?,
-                    Outcome::Withheld => self.again.push_back(Chunk::new(chunk.rows)),
-                }
-            }
-        }
+        self.run_transactions(connection, call)
     }
 
-    fn next_chunk(&mut self) -> Option<Chunk> {
+    pub(super) fn next_chunk(&mut self) -> Option<Chunk> {
         self.again.pop_front().or_else(|| self.next_unsent())
     }
 
@@ -249,155 +193,8 @@ impl<'a> Writer<'a> {
         (end > start).then(|| Chunk::new((start..end).collect()))
     }
 
-    fn watch(&self, chunk: Chunk, connection: &mut Connection) -> Chunk {
-        let look = if self.replace.is_on() { Look::Hashes } else { Look::Timestamps };
-        connection.set_exclusive(true);
-        let commands = connection.commands();
-        commands.begin(1 + chunk.rows.len());
-        commands.argument(b"WATCH");
-        for &row in &chunk.rows {
-            commands.argument_of(self.batch.keys.get(row), self.project);
-        }
-        for &row in &chunk.rows {
-            let key = (self.batch.keys.get(row), self.project);
-            if look == Look::Hashes {
-                for command in [&b"PTTL"[..], b"HGETALL"] {
-                    commands.begin(2);
-                    commands.argument(command);
-                    commands.argument_of(key.0, key.1);
-                }
-                continue;
-            }
-            commands.begin(3);
-            commands.argument(b"HMGET");
-            commands.argument_of(key.0, key.1);
-            commands.encoded(&self.timestamp_field);
-        }
-        Chunk { look, ..chunk }
-    }
-
-    /// Takes what is stored of the current chunk's rows, and decides who wins. `false`: the
-    /// server withholds it, and nothing is decided.
-    fn receive_watched(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<bool> {
-        let node = connection.node().clone();
-        let Some(chunk) = &self.current else { return Ok(true) };
-        let (rows, look) = (chunk.rows.clone(), chunk.look);
-        if let Some(text) = connection.receive(call)?.error() {
-            return Err(refusal::refused(&node, "WATCH", text));
-        }
-        self.decided.clear(usize::MAX);
-        self.winners = 0;
-        if look == Look::Hashes {
-            return self.receive_hashes(&rows, connection, call);
-        }
-        for &row in &rows {
-            let reply = connection.receive(call)?;
-            if let Some(text) = reply.error() {
-                return Err(refusal::refused(&node, "HMGET", text).context(self.shown_key(row)));
-            }
-            let stored = reply.strings().and_then(|mut strings| strings.next()).flatten();
-            if self.is_winner(row, self.decoded(stored, row)?) {
-                self.decide(row);
-            }
-        }
-        if self.replace.is_wide() {
-            self.learned.replace.learn(rows.len(), self.winners);
-        }
-        Ok(true)
-    }
-
-    fn receive_hashes(
-        &mut self,
-        rows: &[usize],
-        connection: &mut Connection,
-        call: &Call<'_>,
-    ) -> Result<bool> {
-        let node = connection.node().clone();
-        let (mut replaced, mut is_withheld) = (0, false);
-        for &row in rows {
-            let left = connection.receive(call)?;
-            // Nothing left is not for ever.
-            let milliseconds = left.wide_integer().and_then(|left| u64::try_from(left).ok());
-            let milliseconds = milliseconds.map(|left| left.max(1));
-            is_withheld |= left.error().is_some();
-            let hash = connection.receive(call)?;
-            match hash.error() {
-                Some(text) if refusal::is_command_withheld(text) => is_withheld = true,
-                Some(text) => {
-                    let error = refusal::refused(&node, "HGETALL", text);
-                    return Err(error.context(self.shown_key(row)));
-                }
-                None => {}
-            }
-            if is_withheld {
-                continue;
-            }
-            let stored = self.decoded(self.replace.stored_timestamp(&hash), row)?;
-            if !self.is_winner(row, stored) {
-                continue;
-            }
-            let (key, timestamp) = ((self.batch.keys.get(row), self.project), self.timestamp(row));
-            let decided = &mut self.decided;
-            if self.replace.encode(decided, key, row, timestamp, &hash, milliseconds) {
-                self.winners += 1;
-                replaced += 1;
-            } else {
-                self.decide(row);
-            }
-        }
-        self.learned.replace.learn(rows.len(), replaced);
-        if is_withheld {
-            self.learned.replace.refuse();
-            self.decided.clear(usize::MAX);
-            self.winners = 0;
-        }
-        Ok(!is_withheld)
-    }
-
-    fn decoded(&self, stored: Option<&[u8]>, row: usize) -> Result<Option<Timestamp>> {
-        stored
-            .map(|bytes| Timestamp::decode(bytes).ok_or_else(|| self.no_timestamp(row)))
-            .transpose()
-    }
-
-    #[cold]
-    pub(super) fn no_timestamp(&self, row: usize) -> Error {
-        let field = String::from_utf8_lossy(&self.batch.view.timestamp_field);
-        Error::new(
-            ErrorKind::StoreInvalid,
-            format!(
-                "{} has in its field '{field}' something that is no timestamp",
-                self.shown_key(row)
-            ),
-        )
-    }
-
-    /// The row shall be written, field by field.
-    fn decide(&mut self, row: usize) {
-        let mut decided = std::mem::take(&mut self.decided);
-        self.encode_row(&mut decided, row);
-        self.decided = decided;
-        self.winners += 1;
-    }
-
-    fn is_winner(&self, row: usize, stored: Option<Timestamp>) -> bool {
-        let Some(stored) = stored else { return true };
-        let new = self.timestamp(row);
-        new > stored || new == stored && self.equal_timestamps == EqualTimestamps::Overwrite
-    }
-
     pub(super) fn timestamp(&self, row: usize) -> Timestamp {
         Timestamp::from_micros(self.batch.event_timestamps.get(row).copied().unwrap_or_default())
-    }
-
-    fn encode_decision(&self, commands: &mut CommandBuffer) {
-        if self.winners == 0 {
-            commands.command(&[b"UNWATCH"]);
-            return;
-        }
-        commands.command(&[b"MULTI"]);
-        commands.append(&self.decided);
-        commands.command(&[b"EXEC"]);
     }
 
     pub(super) fn encode_row(&self, commands: &mut CommandBuffer, row: usize) {
@@ -426,46 +223,6 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Takes the replies to what [`encode_decision`](Self::encode_decision) encoded.
-    fn receive_outcome(&self, connection: &mut Connection, call: &Call<'_>) -> Result<Outcome> {
-        let node = connection.node().clone();
-        if self.winners == 0 {
-            return match connection.receive(call)?.error() {
-                Some(text) => Err(refusal::refused(&node, "UNWATCH", text)),
-                None => Ok(Outcome::Done),
-            };
-        }
-        // MULTI, and what was queued: a command refused here says why EXEC refuses.
-        let mut is_withheld = false;
-        for _ in 0..1 + self.decided.commands() {
-            match connection.receive(call)?.error() {
-                Some(text) if self.is_replacing() && refusal::is_command_withheld(text) => {
-                    is_withheld = true;
-                }
-                Some(text) => return Err(refusal::refused(&node, "HSET", text)),
-                None => {}
-            }
-        }
-        let outcome = connection.receive(call)?;
-        if is_withheld {
-            self.learned.replace.refuse();
-            return Ok(Outcome::Withheld);
-        }
-        match outcome.first_error() {
-            Some(text) if self.is_replacing() && refusal::is_payload_refused(text) => {
-                self.learned.refuse_listpacks();
-                Ok(Outcome::Withheld)
-            }
-            Some(text) => Err(refusal::refused(&node, "EXEC", text)),
-            None if outcome.is_nil() => Ok(Outcome::Aborted),
-            None => Ok(Outcome::Done),
-        }
-    }
-
-    fn is_replacing(&self) -> bool {
-        self.current.as_ref().is_some_and(|chunk| chunk.look == Look::Hashes)
-    }
-
     fn commands_for_row(&self) -> usize {
         if self.ttl.is_some() { 2 } else { 1 }
     }
@@ -473,40 +230,6 @@ impl<'a> Writer<'a> {
     pub(super) fn acknowledge(&mut self, rows: usize, written: usize) {
         self.report.written += written as u64;
         self.report.older += (rows - written) as u64;
-    }
-
-    /// Somebody else wrote one of the chunk's keys in between: decide anew, and where that
-    /// happens again and again, about fewer keys at a time.
-    fn aborted(&mut self, chunk: Chunk, call: &Call<'_>) -> Result<()> {
-        call.check()?;
-        let aborts = chunk.aborts + 1;
-        let mut rows = chunk.rows;
-        if rows.len() > 1 && aborts >= ABORTS_BEFORE_SPLIT {
-            let second = rows.split_off(rows.len() / 2);
-            self.again.push_back(Chunk::new(rows));
-            self.again.push_back(Chunk::new(second));
-            return Ok(());
-        }
-        if rows.len() == 1 && aborts >= ABORTS_BEFORE_SPLIT && !self.learned.script.is_refused() {
-            self.contended.extend(rows);
-            return Ok(());
-        }
-        if aborts > MAX_ROW_ABORTS {
-            return Err(Error::new(
-                ErrorKind::StoreRefused,
-                format!(
-                    "{} was changed by others during each of {aborts} attempts to write it; let \
-                     fewer jobs write the same entities at once",
-                    rows.first().map(|&row| self.shown_key(row)).unwrap_or_default()
-                ),
-            ));
-        }
-        if rows.len() == 1 {
-            // Out of step with whoever writes the same key.
-            thread::sleep(Duration::from_micros(50) * aborts);
-        }
-        self.again.push_back(Chunk { aborts, ..Chunk::new(rows) });
-        Ok(())
     }
 
     /// `skip_dedup`: rows are written without a look at what is stored.
