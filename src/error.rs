@@ -49,6 +49,10 @@ pub enum ErrorKind {
     SourceInvalid,
     /// A source file changed while it was read.
     SourceChanged,
+    /// The object store that holds a source can't be reached, or answered with an error.
+    SourceUnavailable,
+    /// The object store that holds a source refused the credentials or the permission.
+    SourceDenied,
     /// A row has no value for a join key.
     NullKey,
     /// The online store can't be reached, or went away.
@@ -101,6 +105,8 @@ impl ErrorKind {
         ErrorKind::SourceNotFound,
         ErrorKind::SourceInvalid,
         ErrorKind::SourceChanged,
+        ErrorKind::SourceUnavailable,
+        ErrorKind::SourceDenied,
         ErrorKind::NullKey,
         ErrorKind::StoreUnavailable,
         ErrorKind::StoreTimeout,

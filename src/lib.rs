@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | L0 | [`error`], [`call`], [`config`], [`process_local`], [`runtime`] | failures, deadlines and interrupts, `feature_store.yaml`, forks, threads |
 //! | L1 | [`value`], [`key`], [`hash`] | Feast's bytes: values, entity keys, field names |
+//! | L1 | [`cloud`] | clients of object stores, and their credentials |
 //! | L2 | [`registry`], [`store`] | where definitions and online rows live |
 //! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
 //! | L4 | [`materialize`] | the one place where offline meets online |
@@ -22,6 +23,7 @@ pub mod error;
 pub mod process_local;
 pub mod runtime;
 
+pub mod cloud;
 pub mod hash;
 pub mod key;
 pub mod value;

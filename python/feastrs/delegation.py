@@ -62,6 +62,7 @@ _FEAST_ONLY = frozenset(
 _OURS = {
     "online_store": {"online_statuses", "enforce_online_ttl", "equal_timestamps", "read_command"},
     "materialization": {"max_memory_mb", "on_null_key"},
+    "offline_store": {"s3_region", "s3_profile", "anonymous"},
 }
 
 _Parameters = ParamSpec("_Parameters")

@@ -123,6 +123,14 @@ class SourceChangedError(FeastrsError, RuntimeError):
     """A source file changed while it was read; nothing was recorded. Run it again."""
 
 
+class SourceUnavailableError(FeastrsError, ConnectionError):
+    """The object store that holds a source can't be reached, or answered with an error."""
+
+
+class SourceDeniedError(FeastrsError, PermissionError):
+    """The object store that holds a source refused the credentials or the permission."""
+
+
 class NullKeyError(FeastrsError, ValueError):
     """Rows have no value for a join key."""
 
@@ -188,6 +196,8 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "SourceNotFound": SourceNotFoundError,
     "SourceInvalid": SourceInvalidError,
     "SourceChanged": SourceChangedError,
+    "SourceUnavailable": SourceUnavailableError,
+    "SourceDenied": SourceDeniedError,
     "NullKey": NullKeyError,
     "StoreUnavailable": StoreUnavailableError,
     "StoreTimeout": StoreTimeoutError,

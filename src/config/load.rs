@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::locate::resolve;
 use super::section::Section;
-use super::settings::{MaterializationConfig, RegistryConfig, RepoConfig};
+use super::settings::{MaterializationConfig, ObjectStoreConfig, RegistryConfig, RepoConfig};
 use super::{online, variables};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -109,6 +109,7 @@ impl RepoConfig {
             online_store,
             serving,
             offline_store_type: type_of(&top, "offline_store", "dask")?,
+            object_stores: object_stores(&top)?,
             batch_engine_type: type_of(&top, "batch_engine", "local")?,
             entity_key_serialization_version: key_version(&top)?,
             materialization: materialization(&top)?,
@@ -218,6 +219,19 @@ fn type_of(top: &Section<'_>, key: &str, default: &str) -> Result<String> {
     }
 }
 
+/// The offline store may be any of Feast's, with settings that are not ours to judge.
+fn object_stores(top: &Section<'_>) -> Result<ObjectStoreConfig> {
+    let Some(Value::Object(entries)) = top.get("offline_store") else {
+        return Ok(ObjectStoreConfig::default());
+    };
+    let section = Section::new("offline_store", entries);
+    Ok(ObjectStoreConfig {
+        s3_region: section.text("s3_region")?.map(str::to_owned),
+        s3_profile: section.text("s3_profile")?.map(str::to_owned),
+        is_anonymous: section.flag("anonymous", false)?,
+    })
+}
+
 fn key_version(top: &Section<'_>) -> Result<u8> {
     match top.number("entity_key_serialization_version", 0)? {
         None | Some(3) => Ok(3),
@@ -295,6 +309,7 @@ mod tests {
              connection_string: host:1,password=secret\n  key_ttl_seconds: \"60\"\n  \
              online_statuses: feast\n  enforce_online_ttl: true\n  equal_timestamps: skip\n  \
              read_command: hmget\n\
+             offline_store: {type: file, s3_region: eu-west-1, anonymous: true}\n\
              materialization: {on_null_key: skip, max_memory_mb: 64, online_write_batch_size: 10}\n",
         )
         .unwrap();
@@ -303,6 +318,9 @@ mod tests {
         assert!(config.warnings[0].contains("'mystery'"));
         assert!(config.serving.feast_statuses && config.serving.enforce_online_ttl);
         assert!(config.materialization.skip_null_keys);
+        assert_eq!(config.object_stores.s3_region.as_deref(), Some("eu-west-1"));
+        assert_eq!(config.object_stores.s3_profile, None);
+        assert!(config.object_stores.is_anonymous);
         let OnlineStoreConfig::Redis(redis) = config.online_store else { panic!("not redis") };
         assert_eq!(redis.redis_type, RedisType::Cluster);
         assert_eq!(redis.connection_string.reveal(), "host:1,password=secret");

@@ -13,6 +13,6 @@ mod variables;
 
 pub use locate::locate;
 pub use settings::{
-    MaterializationConfig, OnlineStoreConfig, ReadCommand, RedisConfig, RedisType, RegistryConfig,
-    RepoConfig, Secret, ServingConfig, SqliteConfig,
+    MaterializationConfig, ObjectStoreConfig, OnlineStoreConfig, ReadCommand, RedisConfig,
+    RedisType, RegistryConfig, RepoConfig, Secret, ServingConfig, SqliteConfig,
 };

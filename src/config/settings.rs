@@ -45,6 +45,8 @@ pub struct RepoConfig {
     pub serving: ServingConfig,
     /// `offline_store: type`.
     pub offline_store_type: String,
+    /// Settings of ours under `offline_store:`, for sources in object stores.
+    pub object_stores: ObjectStoreConfig,
     /// `batch_engine: type`.
     pub batch_engine_type: String,
     /// `entity_key_serialization_version:`, 2 or 3.
@@ -164,6 +166,17 @@ pub struct ServingConfig {
     pub feast_statuses: bool,
     /// `enforce_online_ttl`: rows older than the view's `ttl` are `OUTSIDE_MAX_AGE`.
     pub enforce_online_ttl: bool,
+}
+
+/// Settings of ours for sources in object stores, under `offline_store:`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectStoreConfig {
+    /// `s3_region`; `None`: as the environment or the profile says, else asked.
+    pub s3_region: Option<String>,
+    /// `s3_profile`: a profile of AWS's own files; `None`: as the environment says.
+    pub s3_profile: Option<String>,
+    /// `anonymous`: send no credentials.
+    pub is_anonymous: bool,
 }
 
 /// `materialization:`.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, StringArray};
 
+use crate::call::Call;
+use crate::cloud::CloudSettings;
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash;
@@ -50,7 +52,12 @@ pub struct PlannedColumn {
 
 impl ViewPlan {
     /// Finds the view's files and checks that they have what is needed.
-    pub fn new(view: &FeatureView, window: TimeWindow, config: &RepoConfig) -> Result<Self> {
+    pub fn new(
+        view: &FeatureView,
+        window: TimeWindow,
+        config: &RepoConfig,
+        call: &Call<'_>,
+    ) -> Result<Self> {
         let Some(source) = &view.batch_source else {
             return Err(Error::new(ErrorKind::NeedsFeast, "has no batch source"));
         };
@@ -74,7 +81,12 @@ impl ViewPlan {
         let plan = ViewPlan {
             view: view.name.clone(),
             stored: stored_view(view, config)?,
-            source: SourceFiles::pin(&source.path, config.repo_path.as_deref())?,
+            source: SourceFiles::pin(
+                &source.path,
+                config.repo_path.as_deref(),
+                &cloud_settings(source, config),
+                call,
+            )?,
             window,
             encoder: key_encoder(&join_keys, config)?,
             join_keys,
@@ -158,6 +170,16 @@ fn dummy_entity(rows: usize) -> ArrayRef {
 fn source_name(source: &DataSource, name: &str) -> String {
     let mapped = source.field_mapping.iter().rev().find(|(_, to)| to.as_str() == name);
     mapped.map_or(name, |(from, _)| from).to_owned()
+}
+
+fn cloud_settings(source: &DataSource, config: &RepoConfig) -> CloudSettings {
+    let endpoint = &source.s3_endpoint_override;
+    CloudSettings {
+        endpoint: (!endpoint.is_empty()).then(|| endpoint.clone()),
+        region: config.object_stores.s3_region.clone(),
+        profile: config.object_stores.s3_profile.clone(),
+        is_anonymous: config.object_stores.is_anonymous,
+    }
 }
 
 fn key_encoder(join_keys: &[PlannedColumn], config: &RepoConfig) -> Result<KeyEncoder> {

@@ -86,7 +86,7 @@ struct ViewJob<'a> {
 impl ViewJob<'_> {
     fn run(&self, ledger: &dyn Ledger) -> Result<ViewReport> {
         let began = Instant::now();
-        let plan = ViewPlan::new(self.view, self.rows, self.config)?;
+        let plan = ViewPlan::new(self.view, self.rows, self.config, self.call)?;
         let state_before = self.begin(ledger)?;
         let written = self.write(&plan).and_then(|report| {
             ledger.record(self.view, self.window.start, self.window.end, self.call)?;
@@ -128,7 +128,7 @@ impl ViewJob<'_> {
     fn write(&self, plan: &ViewPlan) -> Result<ViewReport> {
         self.store.prepare(std::slice::from_ref(&plan.stored), self.call)?;
         self.progress.view_started(&plan.view, plan.source.rows());
-        let stop = StopFlag::default();
+        let stop = StopFlag::new(plan.source.stop());
         let worker_call = Call { deadline: self.call.deadline, interrupt: &stop };
         let mut tally = Tally::default();
         let decision = thread::scope(|scope| {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::cloud::Cloud;
 use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Catalog, FeatureView, SourceKind, ViewKind};
@@ -71,13 +72,14 @@ pub fn native_obstacle(view: &FeatureView, catalog: &Catalog) -> Option<String> 
     let Some(source) = &view.batch_source else {
         return Some("has no batch source".to_owned());
     };
-    let scheme = source.path.split_once("://").map(|(scheme, _)| scheme);
-    match (source.kind, scheme) {
-        (SourceKind::Parquet, None | Some("file")) => None,
-        (SourceKind::Parquet, Some(scheme)) => {
-            Some(format!("has a source on '{scheme}', not on a local disk"))
-        }
-        (SourceKind::OtherFile, _) => Some("has a file source that is not Parquet".to_owned()),
+    let scheme = source.path.split_once("://").map_or("file", |(scheme, _)| scheme);
+    match source.kind {
+        SourceKind::Parquet if scheme == "file" || Cloud::of_scheme(scheme).is_some() => None,
+        SourceKind::Parquet => Some(format!(
+            "has a source on '{scheme}', which is neither a disk nor S3, Google Cloud Storage or \
+             the web"
+        )),
+        SourceKind::OtherFile => Some("has a file source that is not Parquet".to_owned()),
         _ => Some("has a source that is not a Parquet file".to_owned()),
     }
 }

@@ -1,18 +1,22 @@
 //! The threads of a materialization: named, stopped together, their endings told apart.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crate::call::Interrupt;
 use crate::error::{Error, ErrorKind, Result};
+use crate::offline::StopSwitch;
 
-/// Raised once, for all workers of a view.
-#[derive(Default)]
-pub(super) struct StopFlag(AtomicBool);
+/// Raised once, for all workers of a view, wherever they wait.
+pub(super) struct StopFlag<'a>(&'a StopSwitch);
 
-impl StopFlag {
+impl<'a> StopFlag<'a> {
+    /// The flag that ends waiting for the source, too.
+    pub fn new(source: &'a StopSwitch) -> Self {
+        StopFlag(source)
+    }
+
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.set();
     }
 
     /// Runs a worker; one that fails stops the others.
@@ -25,9 +29,9 @@ impl StopFlag {
     }
 }
 
-impl Interrupt for StopFlag {
+impl Interrupt for StopFlag<'_> {
     fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+        self.0.check()
     }
 }
 

@@ -1,19 +1,24 @@
-//! Batch sources on their way in: which files a source is ([`source`]), their rows
+//! Batch sources on their way in: which files a source is ([`source`]), on disk or in an object
+//! store (`bucket`, `objects`, `object_file`), their rows
 //! ([`scan`]), their times ([`timestamps`]), and the newest row of each entity: in memory
 //! (`latest`) or past it (`spill`), which [`decider`] chooses.
 //!
 //! Must not know online stores: what is decided here is written by `materialize`.
 
+mod bucket;
 pub mod decider;
 mod latest;
 mod listing;
 mod null_keys;
+mod object_file;
+mod objects;
 pub mod row_set;
 pub mod scan;
 pub mod source;
 mod spill;
 pub mod timestamps;
 
+pub use bucket::StopSwitch;
 pub use decider::{CandidateBatch, Decider};
 pub use latest::{Candidate, KeyHasher};
 pub use null_keys::{NullKeys, null_keys};

@@ -3,7 +3,6 @@
 //! straight to chosen rows.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,11 +14,11 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::basic::Type as PhysicalType;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
 use super::listing::FolderValue;
 use super::row_set::RowSet;
-use super::source::{PinnedFile, SourceFiles};
+use super::source::{OpenFile, PinnedFile, SourceFiles};
 use super::timestamps::{TimeWindow, Timestamps};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -73,22 +72,46 @@ impl Scan<'_> {
     /// Gives each batch to `take`, in the order of the rows, until it fails. Each
     /// file is compared with what was pinned before it is read and when it has been.
     pub fn run(&self, take: &mut Take<'_>) -> Result<()> {
+        let mut groups = self.source.files().iter().flat_map(|pinned| match self.spans(pinned) {
+            Ok(groups) => groups.into_iter().map(|group| Ok((pinned, group))).collect(),
+            Err(error) => vec![Err(error)],
+        });
         // Bytes a row, as learned from the rows so far.
         let mut learned = None;
-        for pinned in self.source.files() {
-            let groups = self.spans(pinned)?;
-            if groups.is_empty() {
-                continue;
+        let mut next = groups.next().transpose()?.map(|group| self.open(group)).transpose()?;
+        while let Some((pinned, group, file)) = next.take() {
+            let mut following = groups.next().transpose()?;
+            // What is far away comes while this is decoded.
+            if let Some(far) = following.take_if(|(pinned, _)| pinned.is_far()) {
+                next = Some(self.open(far)?);
             }
-            let file = pinned.open()?;
-            let mut reader = FileReader { scan: self, pinned, file: &file, learned };
-            for group in groups {
-                reader.read_group(group, take)?;
-            }
+            let mut reader = GroupReader { scan: self, pinned, file: &file, learned };
+            reader.read(group, take)?;
             learned = reader.learned;
             pinned.verify(&file)?;
+            if let Some(near) = following {
+                next = Some(self.open(near)?);
+            }
         }
         Ok(())
+    }
+
+    fn open<'f>(
+        &self,
+        (pinned, group): (&'f PinnedFile, GroupSpans),
+    ) -> Result<(&'f PinnedFile, GroupSpans, OpenFile)> {
+        let metadata = pinned.metadata.metadata().row_group(group.index);
+        let wanted = metadata.columns().iter().filter(|chunk| self.wants(chunk)).map(|chunk| {
+            let (start, length) = chunk.byte_range();
+            start..start + length
+        });
+        let file = pinned.open(&wanted.collect::<Vec<_>>(), self.batch_bytes as u64 * 2)?;
+        Ok((pinned, group, file))
+    }
+
+    fn wants(&self, chunk: &ColumnChunkMetaData) -> bool {
+        let root = chunk.column_path().parts().first();
+        root.is_some_and(|name| self.columns.contains(name))
     }
 
     /// Rows to read of each row group that has any.
@@ -193,17 +216,17 @@ fn blocks(rows: Range<u64>, wanted: &RowSet) -> VecDeque<Range<u64>> {
     spans
 }
 
-struct FileReader<'a> {
+struct GroupReader<'a> {
     scan: &'a Scan<'a>,
     pinned: &'a PinnedFile,
-    file: &'a File,
+    file: &'a OpenFile,
     learned: Option<usize>,
 }
 
-impl FileReader<'_> {
+impl GroupReader<'_> {
     /// Reads one row group. The reader is built anew, from the row it had come to, when rows
     /// turn out to be much larger or smaller than its batch size supposed.
-    fn read_group(&mut self, mut group: GroupSpans, take: &mut Take<'_>) -> Result<()> {
+    fn read(&mut self, mut group: GroupSpans, take: &mut Take<'_>) -> Result<()> {
         while !group.spans.is_empty() {
             let batch_rows = self.batch_rows(group.index);
             let reader = self.reader(&group, batch_rows)?;
@@ -223,10 +246,8 @@ impl FileReader<'_> {
     }
 
     fn reader(&self, group: &GroupSpans, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
-        let file = self.file.try_clone().map_err(|cause| self.broken(cause))?;
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.pinned.metadata.clone());
-        builder
+        let (file, metadata) = (self.file.clone(), self.pinned.metadata.clone());
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_projection(ProjectionMask::roots(
                 self.pinned.metadata.parquet_schema(),
                 self.roots(),
@@ -263,12 +284,11 @@ impl FileReader<'_> {
     /// Bytes a row by the footer, and whether they can be trusted: a dictionary may stand for
     /// many times its own size.
     fn row_bytes(&self, group: &RowGroupMetaData) -> (usize, bool) {
-        let wanted = |name: &str| self.scan.columns.iter().any(|column| column == name);
         let chunks = group.columns().iter();
         let mut bytes = 0;
         let mut is_certain = true;
         for chunk in chunks {
-            if !chunk.column_path().parts().first().is_some_and(|name| wanted(name)) {
+            if !self.scan.wants(chunk) {
                 continue;
             }
             let stored = chunk.uncompressed_size();
@@ -308,7 +328,7 @@ impl FileReader<'_> {
         let Some((_, value)) = value else {
             return Err(Error::new(
                 ErrorKind::SourceInvalid,
-                format!("file '{}' has no column '{name}'", self.pinned.path.display()),
+                format!("file '{}' has no column '{name}'", self.pinned.name),
             ));
         };
         Ok(match value {
@@ -322,9 +342,12 @@ impl FileReader<'_> {
 
     #[cold]
     fn broken(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        if let Some(failure) = self.file.take_failure() {
+            return failure;
+        }
         Error::new(
             ErrorKind::SourceInvalid,
-            format!("file '{}' can't be read as Parquet", self.pinned.path.display()),
+            format!("file '{}' can't be read as Parquet", self.pinned.name),
         )
         .with_source(cause)
     }

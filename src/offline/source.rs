@@ -1,15 +1,27 @@
-//! Which files a Parquet `FileSource` is, pinned: size, time and footer as first seen.
+//! Which files a Parquet `FileSource` is, pinned: what tells one state of a file from another,
+//! and its footer, as first seen.
 //!
-//! Files are opened anew for each pass (a folder may hold more of them than a process may
+//! Files are opened anew for each row group (a folder may hold more of them than a process may
 //! hold open), and what is opened is compared with what was pinned.
 
 use std::fs::{self, File, Metadata};
+use std::io::{BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
 
-use super::listing::{self, FolderValue};
+use super::bucket::{Address, Bucket, ObjectStamp, StopSwitch};
+use super::listing::{self, FolderValue, FoundFile};
+use super::object_file::{ObjectFile, ObjectRead};
+use super::objects;
+use crate::call::Call;
+use crate::cloud::CloudSettings;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The files of one source, in the order in which their rows count.
@@ -17,25 +29,42 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct SourceFiles {
     files: Vec<PinnedFile>,
     rows: u64,
+    stop: StopSwitch,
 }
 
 /// One file as it was when the source was first looked at.
 #[derive(Clone, Debug)]
 pub struct PinnedFile {
-    /// Where it is.
-    pub path: PathBuf,
+    /// Its path or URL, for messages.
+    pub name: String,
     /// Its footer and schema.
     pub metadata: ArrowReaderMetadata,
     /// Columns that the folder names give: `day=3` is `("day", Number(3))`.
     pub partitions: Vec<(String, FolderValue)>,
     /// Rows of the source before this file.
     pub first_row: u64,
-    stamp: Stamp,
+    pub(super) place: Place,
+}
+
+/// Where a file is, and what changes when it does.
+#[derive(Clone)]
+pub(super) enum Place {
+    Disk(PathBuf, Stamp),
+    Object(Arc<Bucket>, object_store::path::Path, ObjectStamp),
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Place::Disk(..) => "on disk",
+            Place::Object(..) => "in an object store",
+        })
+    }
 }
 
 /// What changes when a file does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     bytes: u64,
     modified: Option<SystemTime>,
     #[cfg(unix)]
@@ -54,17 +83,34 @@ impl Stamp {
 }
 
 impl SourceFiles {
-    /// Finds and pins the files at `path`: a file, a folder or a glob; absolute, relative to
-    /// `repo_path`, or a `file://` URI.
-    pub fn pin(path: &str, repo_path: Option<&Path>) -> Result<Self> {
-        let mut files = Vec::new();
-        let mut rows = 0;
-        for found in listing::find(path, repo_path)? {
-            let file = PinnedFile::pin(found, rows)?;
-            rows += file.rows();
-            files.push(file);
+    /// Finds and pins the files at `path`: a file, a folder or a glob; on disk (absolute, relative
+    /// to `repo_path`, or a `file://` URI) or at `s3://` or `gs://`; a file at `http(s)://`.
+    pub fn pin(
+        path: &str,
+        repo_path: Option<&Path>,
+        settings: &CloudSettings,
+        call: &Call<'_>,
+    ) -> Result<Self> {
+        if let Some(address) = Address::parse(path) {
+            let bucket = Arc::new(Bucket::open(&address, settings, call)?);
+            let stop = bucket.stop().clone();
+            return Ok(SourceFiles::of(objects::pin(&bucket, &address.key, call)?, stop));
         }
-        Ok(SourceFiles { files, rows })
+        let mut files = Vec::new();
+        for found in listing::find(path, repo_path)? {
+            call.check()?;
+            files.push(PinnedFile::on_disk(found)?);
+        }
+        Ok(SourceFiles::of(files, StopSwitch::default()))
+    }
+
+    fn of(mut files: Vec<PinnedFile>, stop: StopSwitch) -> Self {
+        let mut rows = 0;
+        for file in &mut files {
+            file.first_row = rows;
+            rows += file.rows();
+        }
+        SourceFiles { files, rows, stop }
     }
 
     /// The files in order.
@@ -77,10 +123,15 @@ impl SourceFiles {
         self.rows
     }
 
+    /// Ends reading, wherever it waits.
+    pub fn stop(&self) -> &StopSwitch {
+        &self.stop
+    }
+
     /// The row of that number for a message: its place in its file, and the file.
     pub fn locate(&self, row: u64) -> String {
         match self.files.iter().rev().find(|file| file.first_row <= row) {
-            Some(file) => format!("row {} of file '{}'", row - file.first_row, file.path.display()),
+            Some(file) => format!("row {} of file '{}'", row - file.first_row, file.name),
             None => format!("row {row}"),
         }
     }
@@ -93,7 +144,7 @@ impl SourceFiles {
                 format!(
                     "file '{}' has more than one column '{name}', which is {role}: which of them \
                      is meant can't be told",
-                    file.path.display()
+                    file.name
                 ),
             ));
         }
@@ -102,7 +153,7 @@ impl SourceFiles {
                 ErrorKind::SourceInvalid,
                 format!(
                     "file '{}' has no column '{name}', which is {role}; its columns are {}",
-                    file.path.display(),
+                    file.name,
                     file.column_names().join(", ")
                 ),
             )),
@@ -112,20 +163,15 @@ impl SourceFiles {
 }
 
 impl PinnedFile {
-    fn pin(found: listing::FoundFile, first_row: u64) -> Result<Self> {
+    fn on_disk(found: FoundFile) -> Result<Self> {
         let path = found.path;
-        let invalid = |cause: parquet::errors::ParquetError| {
-            Error::new(
-                ErrorKind::SourceInvalid,
-                format!("'{}' is not a Parquet file, or is cut short", path.display()),
-            )
-            .with_source(cause)
-        };
+        let name = path.display().to_string();
         let file = open(&path)?;
         let stamp = Stamp::of(&file.metadata().map_err(|cause| unreadable(&path, cause))?);
-        let metadata =
-            ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(invalid)?;
-        Ok(PinnedFile { metadata, partitions: found.partitions, first_row, stamp, path })
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+            .map_err(|cause| not_parquet(&name, cause))?;
+        let place = Place::Disk(path, stamp);
+        Ok(PinnedFile { name, metadata, partitions: found.partitions, first_row: 0, place })
     }
 
     /// How many rows the footer promises.
@@ -149,32 +195,100 @@ impl PinnedFile {
         own.chain(self.partitions.iter().map(|(column, _)| column.as_str())).collect()
     }
 
-    /// Opens the file for a pass; [`ErrorKind::SourceChanged`] if it is not what was pinned.
-    pub fn open(&self) -> Result<File> {
-        let file = match open(&self.path) {
-            Err(error) if error.kind() == ErrorKind::SourceNotFound => return Err(self.changed()),
-            other => other?,
+    /// Whether it takes long to come by the first bytes, so that they are worth asking for early.
+    pub(super) fn is_far(&self) -> bool {
+        matches!(self.place, Place::Object(..))
+    }
+
+    /// Opens the file to read the ranges `wanted`, with about `budget` bytes at hand;
+    /// [`ErrorKind::SourceChanged`] if it is not what was pinned.
+    pub(super) fn open(&self, wanted: &[Range<u64>], budget: u64) -> Result<OpenFile> {
+        match &self.place {
+            Place::Object(bucket, key, stamp) => {
+                let (bucket, key, stamp) = (Arc::clone(bucket), key.clone(), stamp.clone());
+                Ok(OpenFile::Object(ObjectFile::open(bucket, key, stamp, wanted, budget)))
+            }
+            Place::Disk(path, _) => {
+                let file = match open(path) {
+                    Err(error) if error.kind() == ErrorKind::SourceNotFound => {
+                        return Err(changed(&self.name));
+                    }
+                    other => Arc::new(other?),
+                };
+                let opened = OpenFile::Disk(file);
+                self.verify(&opened)?;
+                Ok(opened)
+            }
+        }
+    }
+
+    /// [`ErrorKind::SourceChanged`] if what was opened was written to since it was pinned.
+    /// Each answer of an object store is compared as it comes.
+    pub(super) fn verify(&self, opened: &OpenFile) -> Result<()> {
+        let (Place::Disk(path, stamp), OpenFile::Disk(file)) = (&self.place, opened) else {
+            return Ok(());
         };
-        self.verify(&file)?;
-        Ok(file)
+        let now = file.metadata().map_err(|cause| unreadable(path, cause))?;
+        if Stamp::of(&now) == *stamp { Ok(()) } else { Err(changed(&self.name)) }
+    }
+}
+
+/// A file that is being read.
+#[derive(Clone)]
+pub(super) enum OpenFile {
+    Disk(Arc<File>),
+    Object(ObjectFile),
+}
+
+impl OpenFile {
+    /// The error of an object store that made a read fail.
+    pub fn take_failure(&self) -> Option<Error> {
+        match self {
+            OpenFile::Disk(_) => None,
+            OpenFile::Object(file) => file.take_failure(),
+        }
+    }
+}
+
+impl Length for OpenFile {
+    fn len(&self) -> u64 {
+        match self {
+            OpenFile::Disk(file) => Length::len(file.as_ref()),
+            OpenFile::Object(file) => file.len(),
+        }
+    }
+}
+
+impl ChunkReader for OpenFile {
+    type T = OpenRead;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<OpenRead> {
+        match self {
+            OpenFile::Disk(file) => file.get_read(start).map(OpenRead::Disk),
+            OpenFile::Object(file) => file.get_read(start).map(OpenRead::Object),
+        }
     }
 
-    /// [`ErrorKind::SourceChanged`] if the open `file` was written to since it was pinned.
-    pub fn verify(&self, file: &File) -> Result<()> {
-        let now = file.metadata().map_err(|cause| unreadable(&self.path, cause))?;
-        if Stamp::of(&now) == self.stamp { Ok(()) } else { Err(self.changed()) }
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        match self {
+            OpenFile::Disk(file) => file.get_bytes(start, length),
+            OpenFile::Object(file) => file.get_bytes(start, length),
+        }
     }
+}
 
-    #[cold]
-    fn changed(&self) -> Error {
-        Error::new(
-            ErrorKind::SourceChanged,
-            format!(
-                "file '{}' changed while it was read, so nothing was recorded; run again when \
-                 whoever writes it has finished",
-                self.path.display()
-            ),
-        )
+/// Reads an [`OpenFile`] from somewhere on.
+pub(super) enum OpenRead {
+    Disk(BufReader<File>),
+    Object(ObjectRead),
+}
+
+impl Read for OpenRead {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            OpenRead::Disk(file) => file.read(into),
+            OpenRead::Object(file) => file.read(into),
+        }
     }
 }
 
@@ -185,6 +299,24 @@ fn open(path: &Path) -> Result<File> {
         }
         _ => unreadable(path, cause),
     })
+}
+
+/// The error of a file that is not what it was.
+#[cold]
+pub(super) fn changed(name: &str) -> Error {
+    Error::new(
+        ErrorKind::SourceChanged,
+        format!(
+            "file '{name}' changed while it was read, so nothing was recorded; run again when \
+             whoever writes it has finished"
+        ),
+    )
+}
+
+#[cold]
+pub(super) fn not_parquet(name: &str, cause: ParquetError) -> Error {
+    Error::new(ErrorKind::SourceInvalid, format!("'{name}' is not a Parquet file, or is cut short"))
+        .with_source(cause)
 }
 
 #[cold]

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("value", 1),
     ("key", 1),
     ("hash", 1),
+    ("cloud", 1),
     ("registry", 2),
     ("store", 2),
     ("online", 3),

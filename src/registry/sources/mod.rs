@@ -1,13 +1,10 @@
 //! Where a registry's bytes are: read whole, replaced whole.
 //!
-//! `file`: a local file. `object`: an object of S3 or Google Cloud Storage, whose client
-//! `client` makes, with `profile` for the credentials of AWS's own files. [`RegistrySource`] is
-//! what the cache knows of them.
+//! `file`: a local file. `object`: an object of S3 or Google Cloud Storage. [`RegistrySource`]
+//! is what the cache knows of them.
 
-mod client;
 pub mod file;
 pub mod object;
-mod profile;
 
 use self::file::{FileStamp, RegistryFile};
 use self::object::RegistryObject;

@@ -8,14 +8,11 @@
 //! few minutes, so a connection would not be kept anyway; and so there is nothing that a fork
 //! could inherit, and no thread that stays.
 
-use std::future::Future;
-use std::time::Duration;
-
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, PutMode, PutOptions, PutPayload, UpdateVersion};
 
-use super::client::{self, Cloud, Purpose, Stop};
-use crate::call::{Call, WAIT_SLICE};
+use crate::call::Call;
+use crate::cloud::{self, Cloud, CloudSettings, Purpose, Stop, until_stopped};
 use crate::config::RegistryConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::splice::Change;
@@ -135,18 +132,22 @@ impl RegistryObject {
         purpose: Purpose,
         work: impl AsyncFnOnce(&dyn ObjectStore) -> object_store::Result<T> + Send,
     ) -> Result<T> {
+        // Of Feast's own, for its registry only.
+        let endpoint = std::env::var("FEAST_S3_ENDPOINT_URL").ok().filter(|url| !url.is_empty());
+        let settings = CloudSettings { endpoint, ..CloudSettings::default() };
         let failed =
             |source| Error::new(ErrorKind::Internal, "can't start a runtime").with_source(source);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let outcome = runtime.block_on(until_stopped(call, async {
-            let store = client::open(self.cloud, &self.bucket, purpose).await?;
-            Ok(work(store.as_ref()).await?)
+            let store = cloud::open(self.cloud, &self.bucket, purpose, &settings).await?;
+            work(store.as_ref()).await.map_err(Stop::from)
         }));
         // A name that is being resolved may hold a thread for a while.
         runtime.shutdown_background();
         outcome.map_err(|stop| match stop {
             Stop::ByCaller(error) => error,
+            Stop::NoCredentials(why) => Error::new(ErrorKind::RegistryDenied, why),
             Stop::ByStore(error) => self.refused(error),
         })
     }
@@ -184,19 +185,5 @@ impl RegistryObject {
     /// `error` with the address of the registry.
     pub(super) fn named(&self, error: Error) -> Error {
         error.context(format!("registry '{}'", self.url))
-    }
-}
-
-async fn until_stopped<T>(
-    call: Call<'_>,
-    work: impl Future<Output = std::result::Result<T, Stop>>,
-) -> std::result::Result<T, Stop> {
-    let mut work = std::pin::pin!(work);
-    let slice: Duration = WAIT_SLICE;
-    loop {
-        match tokio::time::timeout(slice, work.as_mut()).await {
-            Ok(outcome) => return outcome,
-            Err(_) => call.check().map_err(Stop::ByCaller)?,
-        }
     }
 }

@@ -1,15 +1,17 @@
-"""The answers of Google Cloud Storage's XML API to who reads and writes a registry; there is no
-server of Google's to be had for tests.
+"""The answers of Google Cloud Storage's XML API to who reads and writes a registry, or reads a
+source; there is no server of Google's to be had for tests.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 
 class GcsServer:
@@ -46,15 +48,44 @@ class GcsServer:
 
 class _Handler(BaseHTTPRequestHandler):
     bucket: Any
+    _content_range = ""
 
     def do_GET(self) -> None:
+        if "list-type=2" in self.path:
+            self._reply(200, self._listing())
+            return
         body, generation = self.bucket.objects.get(self._name(), (b"", 0))
+        part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if not generation:
             self._reply(404, b"<Code>NoSuchKey</Code>")
         elif self.headers.get("If-None-Match") == _etag(body):
             self._reply(304, b"", body, generation)
+        elif part:
+            first, last = int(part[1]), int(part[2])
+            self._content_range = f"bytes {first}-{last}/{len(body)}"
+            self._reply(206, body[first : last + 1], body, generation)
         else:
             self._reply(200, body, body, generation)
+
+    def do_HEAD(self) -> None:
+        body, generation = self.bucket.objects.get(self._name(), (b"", 0))
+        if generation:
+            self._reply(200, body, body, generation)
+        else:
+            self._reply(404, b"")
+
+    def _listing(self) -> bytes:
+        prefix = parse_qs(urlsplit(self.path).query).get("prefix", [""])[0]
+        bucket = self._name().rstrip("/") + "/"
+        found = ""
+        for name, (body, _) in sorted(self.bucket.objects.items()):
+            if name.startswith(bucket + prefix):
+                found += (
+                    f"<Contents><Key>{escape(name.removeprefix(bucket))}</Key>"
+                    f"<LastModified>2024-03-01T12:00:00Z</LastModified>"
+                    f"<ETag>{escape(_etag(body))}</ETag><Size>{len(body)}</Size></Contents>"
+                )
+        return f"<ListBucketResult>{found}</ListBucketResult>".encode()
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -85,9 +116,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", _etag(stored))
             self.send_header("x-goog-generation", str(generation))
             self.send_header("Last-Modified", "Fri, 01 Mar 2024 12:00:00 GMT")
+        if self._content_range:
+            self.send_header("Content-Range", self._content_range)
+            self._content_range = ""
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         """Says nothing."""

@@ -23,10 +23,14 @@ ENVIRONMENT = {
 
 
 class S3Server:
-    """Serves until closed. `requests` is what was asked: method, path and status."""
+    """Serves until closed. `requests` is what was asked: method, path and status. `before` is
+    called before a request is answered, with its environment of WSGI; a status that it returns
+    is the answer.
+    """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, int]] = []
+        self.before: Callable[[dict[str, Any]], str | None] = lambda _: None
         self.may_answer = threading.Event()
         self.may_answer.set()
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -47,6 +51,10 @@ class S3Server:
             self.requests.append((method, path, int(status.split()[0])))
             return start(status, *rest)
 
+        refused = self.before(environ)
+        if refused is not None:
+            started(refused, [("Content-Length", "0")])
+            return []
         return self._app(environ, started)  # type: ignore[no-any-return]
 
     def command(self, name: str, argument: str = "") -> None:

@@ -180,7 +180,7 @@ fn views_beyond_the_native_path_are_refused_with_reasons() {
         ("has a file source that is not Parquet", |repo| {
             repo.source().kind = SourceKind::OtherFile
         }),
-        ("has a source on 's3'", |repo| repo.source().path = "s3://b/k".to_owned()),
+        ("has a source on 'hdfs'", |repo| repo.source().path = "hdfs://b/k".to_owned()),
         ("the compute engine 'spark.engine'", |repo| {
             repo.config.batch_engine_type = "spark.engine".to_owned();
         }),
@@ -205,10 +205,14 @@ fn views_are_divided_between_the_core_and_feast() {
     let (ours, obstacles) = divide(&repo.catalog(), &repo.config, None).unwrap();
     assert_eq!((ours, obstacles.len()), (vec!["stats".to_owned()], 0));
 
-    repo.source().path = "gs://b/k".to_owned();
+    for path in ["s3://b/k", "gs://b/k", "https://h/k"] {
+        repo.source().path = path.to_owned();
+        assert_eq!(divide(&repo.catalog(), &repo.config, None).unwrap().0, ["stats"]);
+    }
+    repo.source().path = "hdfs://b/k".to_owned();
     let (ours, obstacles) = divide(&repo.catalog(), &repo.config, None).unwrap();
     assert!(ours.is_empty());
-    assert_eq!(obstacles["stats"], "has a source on 'gs', not on a local disk");
+    assert!(obstacles["stats"].starts_with("has a source on 'hdfs', which is neither"));
 }
 
 #[test]

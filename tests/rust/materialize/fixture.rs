@@ -292,6 +292,7 @@ fn config(repo: &Path) -> RepoConfig {
         },
         online_store: OnlineStoreConfig::Disabled,
         serving: ServingConfig::default(),
+        object_stores: Default::default(),
         offline_store_type: "dask".to_owned(),
         batch_engine_type: "local".to_owned(),
         entity_key_serialization_version: 3,

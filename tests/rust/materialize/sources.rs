@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_array::{Array, ArrayRef, StringArray};
 use feastrs::ErrorKind;
 use feastrs::call::Call;
+use feastrs::cloud::CloudSettings;
 use feastrs::materialize::Progress;
 use feastrs::materialize::ViewReport;
 use feastrs::offline::{RowSet, Scan, SourceFiles};
@@ -87,6 +88,11 @@ fn row_groups_outside_the_window_are_not_read() {
     assert_eq!((report.views[0].rows_read, report.views[0].entities_written), (200, 101));
 }
 
+fn pin(repo: &Repo, path: &str) -> SourceFiles {
+    let settings = CloudSettings::default();
+    SourceFiles::pin(path, Some(repo.dir.path()), &settings, &Call::unlimited()).unwrap()
+}
+
 #[test]
 fn giant_rows_come_in_small_batches() {
     let repo = Repo::new();
@@ -94,7 +100,7 @@ fn giant_rows_come_in_small_batches() {
     let text = "x".repeat(100_000);
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..2_000).map(|_| &text)));
     repo.write("wide.parquet", vec![("text", texts), ("id", ints((0..2_000).map(Some)))]);
-    let source = SourceFiles::pin("wide.parquet", Some(repo.dir.path())).unwrap();
+    let source = pin(&repo, "wide.parquet");
     let columns = ["id".to_owned(), "text".to_owned()];
     let scan =
         Scan { source: &source, columns: &columns, window: None, rows: None, batch_bytes: 4 << 20 };
@@ -116,7 +122,7 @@ fn chosen_rows_are_read_with_their_numbers() {
     let repo = Repo::new();
     repo.write_groups("a.parquet", vec![("id", ints((0..30_000).map(Some)))], 9_000);
     repo.write("b.parquet", vec![("id", ints((30_000..40_000).map(Some)))]);
-    let source = SourceFiles::pin("*.parquet", Some(repo.dir.path())).unwrap();
+    let source = pin(&repo, "*.parquet");
     let mut wanted = RowSet::new(source.rows());
     let chosen = [0, 8_999, 9_000, 15_000, 29_999, 30_000, 39_999];
     chosen.iter().for_each(|&row| wanted.insert(row));

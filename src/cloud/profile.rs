@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::error::{Error, ErrorKind, Result};
-
 /// Ways to credentials that an AWS SDK has to go.
 const SDK_ONLY: &[&str] = &["role_arn", "credential_process", "sso_session", "sso_start_url"];
 
@@ -16,9 +14,12 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// The profile that `AWS_PROFILE` names, else `default`. A default that is nowhere has no
-    /// settings.
-    pub fn load(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+    /// The profile `chosen`, else the one that `AWS_PROFILE` names, else `default`. A default that
+    /// is nowhere has no settings; any other that is nowhere is an error.
+    pub fn load(
+        chosen: Option<&str>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
         let file = |named_by: &str, default: &str| {
             let path = variable(named_by).map(PathBuf::from);
             let path = path.or_else(|| Some(PathBuf::from(variable("HOME")?).join(default)));
@@ -26,14 +27,17 @@ impl Profile {
         };
         let credentials = file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
         let config = file("AWS_CONFIG_FILE", ".aws/config");
-        let asked = variable("AWS_PROFILE").or_else(|| variable("AWS_DEFAULT_PROFILE"));
+        let asked = chosen.map(str::to_owned);
+        let asked = asked.or_else(|| variable("AWS_PROFILE"));
+        let asked = asked.or_else(|| variable("AWS_DEFAULT_PROFILE"));
         let name = asked.clone().unwrap_or_else(|| "default".to_owned());
 
         let mut settings = section(&config, &[&format!("profile {name}"), &name]);
         settings.extend(section(&credentials, &[&name]));
         if settings.is_empty() && asked.is_some() {
-            let message = format!("AWS_PROFILE is '{name}', and no file of AWS has that profile");
-            return Err(Error::new(ErrorKind::RegistryDenied, message));
+            return Err(format!(
+                "the AWS profile is '{name}', and no file of AWS has that profile"
+            ));
         }
         Ok(Profile { name, settings })
     }
@@ -73,7 +77,7 @@ fn section(text: &str, names: &[&str]) -> HashMap<String, String> {
 mod tests {
     use super::*;
 
-    fn profile(name: Option<&str>) -> Result<Profile> {
+    fn profile(name: Option<&str>) -> Result<Profile, String> {
         let folder = tempfile::tempdir().unwrap();
         let (credentials, config) = (folder.path().join("credentials"), folder.path().join("c"));
         std::fs::write(
@@ -88,7 +92,7 @@ mod tests {
              [profile other]\nregion=eu-west-2\n[profile sso]\nsso_session = x\n",
         )
         .unwrap();
-        Profile::load(&|variable| match variable {
+        Profile::load(None, &|variable| match variable {
             "AWS_SHARED_CREDENTIALS_FILE" => Some(credentials.display().to_string()),
             "AWS_CONFIG_FILE" => Some(config.display().to_string()),
             "AWS_PROFILE" => name.map(str::to_owned),
@@ -113,7 +117,7 @@ mod tests {
     fn what_only_an_sdk_can_do_is_said_and_so_is_a_missing_profile() {
         assert_eq!(profile(Some("sso")).unwrap().needs_sdk(), Some("sso_session"));
         let error = profile(Some("nobody")).err().unwrap();
-        assert!(error.to_string().contains("'nobody'"), "{error}");
-        assert!(Profile::load(&|_| None).unwrap().get("region").is_none());
+        assert!(error.contains("'nobody'"), "{error}");
+        assert!(Profile::load(None, &|_| None).unwrap().get("region").is_none());
     }
 }
