@@ -29,6 +29,8 @@ pub enum ErrorKind {
     EntityNotFound,
     /// No data source of that name.
     DataSourceNotFound,
+    /// No push source of that name, or none that feeds a view.
+    PushSourceNotFound,
     /// No project of that name.
     ProjectNotFound,
     /// No saved dataset, permission or other registry object of that name.
@@ -53,6 +55,8 @@ pub enum ErrorKind {
     SourceUnavailable,
     /// The object store that holds a source refused the credentials or the permission.
     SourceDenied,
+    /// Rows that are to be written lack a column.
+    ColumnMissing,
     /// A row has no value for a join key.
     NullKey,
     /// The online store can't be reached, or went away.
@@ -95,6 +99,7 @@ impl ErrorKind {
         ErrorKind::FeatureServiceNotFound,
         ErrorKind::EntityNotFound,
         ErrorKind::DataSourceNotFound,
+        ErrorKind::PushSourceNotFound,
         ErrorKind::ProjectNotFound,
         ErrorKind::ObjectNotFound,
         ErrorKind::FeatureNameCollision,
@@ -107,6 +112,7 @@ impl ErrorKind {
         ErrorKind::SourceChanged,
         ErrorKind::SourceUnavailable,
         ErrorKind::SourceDenied,
+        ErrorKind::ColumnMissing,
         ErrorKind::NullKey,
         ErrorKind::StoreUnavailable,
         ErrorKind::StoreTimeout,

@@ -13,6 +13,7 @@ from feastrs.feature_store import FeatureStore
 from feastrs.materialization import MaterializationError, MaterializationReport, ViewReport
 from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
+from feastrs.online_writes import PushMode, WriteReport, WrittenView
 
 __all__ = [
     "FeatureStore",
@@ -20,6 +21,9 @@ __all__ = [
     "MaterializationReport",
     "OnlineReader",
     "OnlineResponse",
+    "PushMode",
     "ViewReport",
+    "WriteReport",
+    "WrittenView",
     "__version__",
 ]

@@ -98,6 +98,18 @@ class Store:
         disable_event_timestamp: bool,
         progress: object,
     ) -> tuple[list[ViewReport], list[tuple[str, Exception]]]: ...
+    def view_targets(
+        self, feature_view: str, allow_cache: bool
+    ) -> tuple[list[str], dict[str, str], list[str]]: ...
+    def push_targets(
+        self, push_source: str, allow_cache: bool
+    ) -> tuple[list[str], dict[str, str], list[str]]: ...
+    def write_frame(
+        self, feature_views: list[str], frame: object
+    ) -> list[tuple[str, int, int, int, int, str | None]]: ...
+    def start_write_frame(
+        self, feature_views: list[str], frame: object, reads: LoopReads, future: object
+    ) -> int: ...
 
 # -- event_loop.rs
 

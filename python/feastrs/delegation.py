@@ -38,8 +38,6 @@ _FEAST_ONLY = frozenset(
         "plan",
         "precompute_feature_service",
         "provider",
-        "push",
-        "push_async",
         "retrieve_dataset_data",
         "retrieve_online_documents",
         "retrieve_online_documents_v2",
@@ -53,8 +51,6 @@ _FEAST_ONLY = frozenset(
         "validate_logged_features",
         "write_logged_features",
         "write_to_offline_store",
-        "write_to_online_store",
-        "write_to_online_store_async",
     }
 )
 

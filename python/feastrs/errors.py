@@ -71,6 +71,10 @@ class DataSourceObjectNotFoundException(FeastObjectNotFoundException):
     """No data source of that name."""
 
 
+class PushSourceNotFoundException(FeastrsError, KeyError):
+    """No push source of that name, or none that feeds a view."""
+
+
 class ProjectObjectNotFoundException(FeastObjectNotFoundException):
     """No project of that name."""
 
@@ -131,6 +135,10 @@ class SourceDeniedError(FeastrsError, PermissionError):
     """The object store that holds a source refused the credentials or the permission."""
 
 
+class ColumnMissingError(FeastrsError, KeyError, ValueError):
+    """Rows that are to be written lack a column: a join key, a timestamp or a feature."""
+
+
 class NullKeyError(FeastrsError, ValueError):
     """Rows have no value for a join key."""
 
@@ -183,6 +191,7 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "FeatureServiceNotFound": FeatureServiceNotFoundException,
     "EntityNotFound": EntityNotFoundException,
     "DataSourceNotFound": DataSourceObjectNotFoundException,
+    "PushSourceNotFound": PushSourceNotFoundException,
     "ProjectNotFound": ProjectObjectNotFoundException,
     "ObjectNotFound": FeastObjectNotFoundException,
     "FeatureNameCollision": FeatureNameCollisionError,
@@ -198,6 +207,7 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "SourceChanged": SourceChangedError,
     "SourceUnavailable": SourceUnavailableError,
     "SourceDenied": SourceDeniedError,
+    "ColumnMissing": ColumnMissingError,
     "NullKey": NullKeyError,
     "StoreUnavailable": StoreUnavailableError,
     "StoreTimeout": StoreTimeoutError,

@@ -1,6 +1,8 @@
-"""Asynchronous reads on asyncio's event loops. Imports asyncio, so it is imported when needed.
+"""Asynchronous reads and writes on asyncio's event loops.
 
-Each loop has its reads in an attribute of its own: they live and die with it, whatever thread
+Imports asyncio, so it is imported when needed.
+
+Each loop has its own in an attribute of its own: they live and die with it, whatever thread
 it runs on.
 """
 
@@ -15,24 +17,24 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from feastrs._native import LoopReads, OnlineResult
+from feastrs._native import LoopReads
 
 _ATTRIBUTE = "_feastrs_reads"
 
 
-async def answer(start: Callable[..., int], *arguments: Any) -> OnlineResult:
-    """Starts a read on the running loop and waits for its answer.
+async def answer(start: Callable[..., int], *arguments: Any) -> Any:
+    """Starts a read or a write on the running loop and waits for what it comes to.
 
-    Whoever is cancelled while waiting ends the read, too.
+    Whoever is cancelled while waiting ends it, too.
 
     Args:
         start: called with ``arguments``, the loop's reads, and the future to set; gives the
-            number of the read.
+            number of the call.
         arguments: those of ``start``.
     """
     loop = asyncio.get_running_loop()
     reads = _reads_of(loop)
-    future: asyncio.Future[OnlineResult] = loop.create_future()
+    future: asyncio.Future[Any] = loop.create_future()
     number = start(*arguments, reads, future)
     try:
         return await future

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 from feastrs import errors, objects, on_demand
 from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
-from feastrs.delegation import FeastBacked, or_by_feast
+from feastrs.delegation import or_by_feast
 from feastrs.materialization import MaterializationError, MaterializationReport, ViewReport
 from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Project
 from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
+from feastrs.online_writes import OnlineWrites
 from feastrs.progress import Progress
 from feastrs.registry import Registry
 
@@ -26,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _Tagged = TypeVar("_Tagged", DataSource, Entity, FeatureService, FeatureView, Project)
 
 
-class FeatureStore(FeastBacked):
+class FeatureStore(OnlineWrites):
     """A feature repository: its definitions, its online store, and what moves between them.
 
     Takes the place of ``feast.FeatureStore``: the same names, parameters and defaults. It does

@@ -88,7 +88,7 @@ impl ViewPlan {
                 call,
             )?,
             window,
-            encoder: key_encoder(&join_keys, config)?,
+            encoder: key_encoder(join_keys.iter().map(PlannedColumn::typed).collect(), config)?,
             join_keys,
             features,
             head,
@@ -157,17 +157,21 @@ impl PlannedColumn {
             value_type: field.value_type,
         }
     }
+
+    fn typed(&self) -> (String, ValueType) {
+        (self.name.clone(), self.value_type)
+    }
 }
 
 /// The key column of a view without entity.
-fn dummy_entity(rows: usize) -> ArrayRef {
+pub(super) fn dummy_entity(rows: usize) -> ArrayRef {
     let values = std::iter::repeat_n(FeatureView::DUMMY_ENTITY_VALUE, rows);
     Arc::new(StringArray::from_iter_values(values))
 }
 
 /// The column that has `name` after the field mapping, which leads from names in the source to
 /// names in the view; the timestamp fields go the same way (`feast/utils.py::_get_column_names`).
-fn source_name(source: &DataSource, name: &str) -> String {
+pub(super) fn source_name(source: &DataSource, name: &str) -> String {
     let mapped = source.field_mapping.iter().rev().find(|(_, to)| to.as_str() == name);
     mapped.map_or(name, |(from, _)| from).to_owned()
 }
@@ -182,13 +186,15 @@ fn cloud_settings(source: &DataSource, config: &RepoConfig) -> CloudSettings {
     }
 }
 
-fn key_encoder(join_keys: &[PlannedColumn], config: &RepoConfig) -> Result<KeyEncoder> {
+/// Encodes keys of these columns; of the one that stands for none where there are none.
+pub(super) fn key_encoder(
+    mut keys: Vec<(String, ValueType)>,
+    config: &RepoConfig,
+) -> Result<KeyEncoder> {
     let version = match config.entity_key_serialization_version {
         2 => KeyVersion::V2,
         _ => KeyVersion::V3,
     };
-    let mut keys: Vec<(String, ValueType)> =
-        join_keys.iter().map(|key| (key.name.clone(), key.value_type)).collect();
     if keys.is_empty() {
         keys.push((FeatureView::DUMMY_ENTITY_ID.to_owned(), ValueType::String));
     }

@@ -1,4 +1,4 @@
-//! The reads in flight of one asyncio event loop, and how their answers get to it: the
+//! The reads and writes in flight of one asyncio event loop, and how their ends get to it: the
 //! runtime's threads put them into a queue and wake the loop through a socket; the loop takes
 //! all that is there at once and sets the futures. So those threads never wait for the GIL,
 //! and never touch an interpreter that may be gone.
@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,15 +16,18 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
+use crate::call::{Call, Interrupt};
 use crate::error::{Error, ErrorKind, Result};
+use crate::materialize::frame::FrameReport;
 use crate::online::assemble::StatusRules;
 use crate::online::{Answer, Entities};
 use crate::runtime;
 
 use super::answer::OnlineResult;
+use super::frame_write::{self, FrameWrite};
 use super::plans::{Names, Prepared};
 
-/// The reads in flight of one event loop. All methods but `abort` and `wake` are called on the
+/// The reads and writes in flight of one event loop. All methods but `abort` and `wake` are called on the
 /// loop's own thread.
 #[pyclass(frozen, weakref, module = "feastrs._native")]
 pub struct LoopReads {
@@ -40,21 +43,61 @@ pub struct LoopReads {
 /// What waits on Python's side.
 struct InFlight {
     future: Py<PyAny>,
-    names: Names,
-    prepared: Arc<Prepared>,
-    rules: StatusRules,
-    wants_versions: bool,
     task: AbortHandle,
+    kind: Kind,
+}
+
+/// What the outcome becomes.
+enum Kind {
+    Read { names: Names, prepared: Arc<Prepared>, rules: StatusRules, wants_versions: bool },
+    // The frame may be Python's memory: it is let go of here, on the loop's thread.
+    Write { stop: Arc<Stop>, _frame: Arc<FrameWrite> },
+}
+
+impl InFlight {
+    /// Asks the task to end. `true` when nothing of it is left to wait for: a write comes to its
+    /// own end.
+    fn abort(&self) -> bool {
+        match &self.kind {
+            Kind::Read { .. } => {
+                self.task.abort();
+                true
+            }
+            Kind::Write { stop, .. } => {
+                stop.0.store(true, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+}
+
+/// Raised when nobody waits for a write any more.
+#[derive(Default)]
+struct Stop(AtomicBool);
+
+impl Interrupt for Stop {
+    fn check(&self) -> Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Error::new(ErrorKind::Interrupted, "nobody waits for the write any more")),
+        }
+    }
+}
+
+/// What a call has come to.
+enum Outcome {
+    Answer(Answer),
+    Written(Vec<FrameReport>),
 }
 
 /// Outcomes that the loop has not taken yet, by the numbers of their reads.
 struct Finished {
-    outcomes: Mutex<Vec<(u64, Result<Answer>)>>,
+    outcomes: Mutex<Vec<(u64, Result<Outcome>)>>,
     bell: UnixStream,
 }
 
 impl Finished {
-    fn push(&self, number: u64, outcome: Result<Answer>) {
+    fn push(&self, number: u64, outcome: Result<Outcome>) {
         let mut outcomes = lock(&self.outcomes);
         outcomes.push((number, outcome));
         let is_first = outcomes.len() == 1;
@@ -71,15 +114,15 @@ impl Finished {
     }
 }
 
-/// Reports the outcome of one read, whatever becomes of its task.
+/// Reports the outcome of one call, whatever becomes of its task.
 struct Report {
     finished: Arc<Finished>,
     number: u64,
-    outcome: Option<Result<Answer>>,
+    outcome: Option<Result<Outcome>>,
 }
 
 impl Report {
-    fn outcome_is(mut self, outcome: Result<Answer>) {
+    fn outcome_is(mut self, outcome: Result<Outcome>) {
         self.outcome = Some(outcome);
     }
 }
@@ -87,7 +130,7 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         let outcome = self.outcome.take().unwrap_or_else(|| {
-            Err(Error::new(ErrorKind::Internal, "the task of a read has ended without an answer"))
+            Err(Error::new(ErrorKind::Internal, "the task of a call has ended without an outcome"))
         });
         self.finished.push(self.number, outcome);
     }
@@ -109,12 +152,30 @@ impl LoopReads {
         let asked = prepared.clone();
         let task = runtime::handle()?.spawn(async move {
             let outcome = asked.reader.read_async(entities, &rules, None).await;
-            report.outcome_is(outcome);
+            report.outcome_is(outcome.map(Outcome::Answer));
         });
         // Before the loop looks for it: that happens on this thread, too.
         let task = task.abort_handle();
-        let in_flight = InFlight { future, names, prepared, rules, wants_versions, task };
-        lock(&self.in_flight).insert(number, in_flight);
+        let kind = Kind::Read { names, prepared, rules, wants_versions };
+        lock(&self.in_flight).insert(number, InFlight { future, task, kind });
+        Ok(number)
+    }
+
+    /// Starts a write of whose end `future` shall hear; gives its number. It blocks a thread of
+    /// the runtime, not the loop.
+    pub(super) fn start_write(&self, write: FrameWrite, future: Py<PyAny>) -> Result<u64> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let report = Report { finished: self.finished.clone(), number, outcome: None };
+        let (stop, frame) = (Arc::new(Stop::default()), Arc::new(write));
+        let (interrupt, write) = (stop.clone(), frame.clone());
+        let task = runtime::handle()?.spawn(async move {
+            let call = Call { deadline: None, interrupt: &*interrupt };
+            let outcome = runtime::block(|| write.run(&call)).await.flatten();
+            drop(write);
+            report.outcome_is(outcome.map(Outcome::Written));
+        });
+        let (task, kind) = (task.abort_handle(), Kind::Write { stop, _frame: frame });
+        lock(&self.in_flight).insert(number, InFlight { future, task, kind });
         Ok(number)
     }
 }
@@ -173,15 +234,16 @@ impl LoopReads {
         }
     }
 
-    /// Stops the read of that number, if it is still in flight.
+    /// Stops the read or write of that number, if it is still in flight.
     fn abort(&self, number: u64) {
         if self.is_inherited() {
             return;
         }
-        let in_flight = lock(&self.in_flight).remove(&number);
-        if let Some(InFlight { task, .. }) = in_flight {
-            task.abort();
-        }
+        let mut in_flight = lock(&self.in_flight);
+        let ended = in_flight.get(&number).is_some_and(InFlight::abort);
+        let ended = if ended { in_flight.remove(&number) } else { None };
+        // What it holds of Python's is not let go of under the lock.
+        drop((in_flight, ended));
     }
 
     /// Wakes whoever watches.
@@ -189,7 +251,7 @@ impl LoopReads {
         self.finished.ring();
     }
 
-    /// How many reads are in flight.
+    /// How many reads and writes are in flight.
     fn __len__(&self) -> usize {
         lock(&self.in_flight).len()
     }
@@ -202,21 +264,29 @@ impl LoopReads {
 
     fn __clear__(&self) {
         let in_flight = std::mem::take(&mut *lock(&self.in_flight));
-        in_flight.values().for_each(|read| read.task.abort());
+        in_flight.values().for_each(|call| {
+            call.abort();
+        });
     }
 }
 
 /// Gives the future the outcome, unless it was cancelled meanwhile.
-fn settle(py: Python<'_>, in_flight: InFlight, outcome: Result<Answer>) -> PyResult<()> {
-    let InFlight { future, names, prepared, rules, wants_versions, .. } = in_flight;
+fn settle(py: Python<'_>, in_flight: InFlight, outcome: Result<Outcome>) -> PyResult<()> {
+    let InFlight { future, kind, .. } = in_flight;
     if future.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
         return Ok(());
     }
     match outcome {
-        Ok(answer) => {
+        Ok(Outcome::Answer(answer)) => {
+            // Only a read has an answer.
+            let Kind::Read { names, prepared, rules, wants_versions } = kind else { return Ok(()) };
             let plan = prepared.reader.plan();
             let result = OnlineResult::of(plan, names, answer, &rules, wants_versions);
             future.call_method1(py, intern!(py, "set_result"), (result,))?;
+        }
+        Ok(Outcome::Written(reports)) => {
+            let reports: Vec<_> = reports.into_iter().map(frame_write::written).collect();
+            future.call_method1(py, intern!(py, "set_result"), (reports,))?;
         }
         Err(error) => {
             future.call_method1(py, intern!(py, "set_exception"), (PyErr::from(error),))?;

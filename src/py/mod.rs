@@ -9,6 +9,8 @@ mod entities;
 mod error;
 mod event_loop;
 mod fork;
+mod frame;
+mod frame_write;
 mod materialize;
 mod online;
 mod plans;

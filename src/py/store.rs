@@ -13,7 +13,7 @@ use crate::call::now_micros;
 use crate::config::{self, OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyVersion;
-use crate::materialize::divide;
+use crate::materialize::{divide, frame};
 use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{OnlineReader as CoreReader, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
@@ -22,12 +22,16 @@ use crate::store::{self, OnlineStore};
 
 use super::answer::OnlineResult;
 use super::event_loop::LoopReads;
+use super::frame_write::{self, FramePlans, FrameWrite, Written};
 use super::materialize::{self, PyOutcome};
 use super::online::{self, OnlineReader};
 use super::plans::{Plans, Prepared, Request};
 use super::registry;
 use super::signals::interruptible;
 
+/// Views that the core writes, those that only Feast can, each with the reason, and services
+/// whose vectors are to be computed anew.
+type Targets = (Vec<String>, BTreeMap<String, String>, Vec<String>);
 type Dicts<'py> = Vec<Bound<'py, PyDict>>;
 
 /// One feature repository, opened.
@@ -37,6 +41,7 @@ pub struct Store {
     registry: OnceLock<RegistryCache>,
     online: OnceLock<Arc<dyn OnlineStore>>,
     plans: Plans,
+    frame_plans: FramePlans,
 }
 
 impl Store {
@@ -48,6 +53,7 @@ impl Store {
             registry: OnceLock::new(),
             online: OnceLock::new(),
             plans: Plans::default(),
+            frame_plans: FramePlans::default(),
         }
     }
 
@@ -125,10 +131,28 @@ impl Store {
         }
     }
 
+    /// The snapshot that rows are written by.
+    fn write_catalog(&self, py: Python<'_>, allow_cache: bool) -> Result<Arc<Catalog>> {
+        match allow_cache {
+            true => self.present_catalog(py),
+            false => py.detach(|| self.refresh()),
+        }
+    }
+
     fn catalog(&self, py: Python<'_>, allow_cache: bool) -> Result<Arc<Catalog>> {
         py.detach(|| {
             if allow_cache { self.registry()?.catalog(interruptible()) } else { self.refresh() }
         })
+    }
+
+    fn frame_write(&self, views: &[String], frame: &Bound<'_, PyAny>) -> PyResult<FrameWrite> {
+        let py = frame.py();
+        let catalog = self.present_catalog(py)?;
+        let plans = py.detach(|| {
+            let plan = |view: &String| self.frame_plans.plan(view, &catalog, &self.config);
+            views.iter().map(plan).collect::<Result<_>>()
+        })?;
+        FrameWrite::new(plans, frame, &self.config, self.online()?)
     }
 
     pub(super) fn status_rules(&self) -> StatusRules {
@@ -420,4 +444,56 @@ impl Store {
         let failed = failed.into_iter().map(|(view, error)| (view, error.into_value(py)));
         Ok((done, failed.collect()))
     }
+
+    /// Which views a frame for `feature_view` is for.
+    fn view_targets(
+        &self,
+        py: Python<'_>,
+        feature_view: &str,
+        allow_cache: bool,
+    ) -> PyResult<Targets> {
+        let catalog = self.write_catalog(py, allow_cache)?;
+        Ok(targets(frame::of_view(&catalog, &self.config, feature_view)?))
+    }
+
+    /// Which views a frame for `push_source` is for.
+    fn push_targets(
+        &self,
+        py: Python<'_>,
+        push_source: &str,
+        allow_cache: bool,
+    ) -> PyResult<Targets> {
+        let catalog = self.write_catalog(py, allow_cache)?;
+        Ok(targets(frame::of_push_source(&catalog, &self.config, push_source)?))
+    }
+
+    /// Writes the newest row of each entity of `frame` to each of `views`.
+    fn write_frame(
+        &self,
+        feature_views: Vec<String>,
+        frame: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<Written>> {
+        let write = self.frame_write(&feature_views, frame)?;
+
+        let reports = frame.py().detach(|| write.run(&interruptible()))?;
+
+        Ok(reports.into_iter().map(frame_write::written).collect())
+    }
+
+    /// Starts the same write; see `feastrs.event_loop`.
+    fn start_write_frame(
+        &self,
+        feature_views: Vec<String>,
+        frame: &Bound<'_, PyAny>,
+        reads: &Bound<'_, LoopReads>,
+        future: Bound<'_, PyAny>,
+    ) -> PyResult<u64> {
+        let write = self.frame_write(&feature_views, frame)?;
+
+        Ok(reads.get().start_write(write, future.unbind())?)
+    }
+}
+
+fn targets(targets: frame::FrameTargets) -> Targets {
+    (targets.native, targets.feasts, targets.precomputed)
 }

@@ -23,7 +23,7 @@ mod version_id;
 pub use cache::RegistryCache;
 pub use catalog::{
     Catalog, DataSource, Entity, FeatureService, FeatureView, Field, OnDemandSource, Project,
-    Projection, SourceKind, Unreadable, ViewKind, ViewState, ViewVersion,
+    Projection, SourceKind, Unreadable, VectorIndex, ViewKind, ViewState, ViewVersion,
 };
 pub use decode::decode;
 pub use lookup::Index;

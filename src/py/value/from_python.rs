@@ -51,7 +51,7 @@ fn value(object: &Bound<'_, PyAny>, value_type: ValueType) -> PyResult<Value<'st
 }
 
 /// None, NaN, NaT and NA: all that is nothing, or does not equal itself.
-fn is_null(object: &Bound<'_, PyAny>) -> bool {
+pub(super) fn is_null(object: &Bound<'_, PyAny>) -> bool {
     object.is_none()
         || !object.hasattr("__len__").unwrap_or(false) && !object.eq(object).unwrap_or(false)
 }
@@ -125,7 +125,9 @@ fn items(
         });
     }
     if value_type.is_set() {
+        // As `set(value)`, which Feast makes of lists too.
         found.sort_by_cached_key(Value::to_bytes);
+        found.dedup_by_key(|item| item.to_bytes());
     }
     Ok(Value::Items(value_type, found))
 }

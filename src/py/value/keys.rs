@@ -121,7 +121,7 @@ fn int32s(list: &Bound<'_, PyList>, name: &str) -> Result<ArrayRef> {
 }
 
 /// `int(value)`; of a pandas Timestamp its seconds, as Feast has it.
-fn python_int<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn python_int<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let number = match value.get_type().name()?.to_str()? {
         "Timestamp" => value.call_method0("timestamp")?,
         _ => value.clone(),

@@ -6,14 +6,17 @@
 //! - `keys`: lists of entity-key values to columns.
 //! - `infer`: the type of values that are not declared.
 //! - `from_python`: any Python object as a value of a declared type.
+//! - `objects`: lists of objects to Arrow arrays of a declared type.
 //! - `codec`: the codecs one by one, for Python.
 
 mod codec;
 mod from_python;
 mod infer;
 mod keys;
+mod objects;
 mod to_python;
 
 pub use codec::register;
 pub use keys::{list_to_column, list_to_shown};
+pub use objects::{Values, list_to_times, list_to_values};
 pub use to_python::{column_to_list, to_list};

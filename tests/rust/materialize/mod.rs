@@ -4,5 +4,6 @@
 mod example;
 mod faults;
 mod fixture;
+mod frames;
 mod sources;
 mod winners;
