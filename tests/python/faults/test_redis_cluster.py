@@ -42,6 +42,19 @@ def repo_on(cluster: RedisCluster, applied: Applied, folder: Path, parameters: s
     return repo
 
 
+def test_rows_that_are_handed_over(cluster: RedisCluster, applied: Applied, tmp_path: Path) -> None:
+    repo = repo_on(cluster, applied, tmp_path)
+    rows = plain_table(DRIVERS).to_pandas().drop_duplicates("driver_id", keep="last")
+    repo.stock().write_to_online_store("v", rows)
+    by_feast = cluster.hashes()
+    cluster.flush()
+
+    report = repo.ours().write_to_online_store("v", rows)
+
+    assert report.entities_written == len(rows)
+    assert cluster.hashes() == by_feast
+
+
 def ask(store: Any, drivers: list[int]) -> list[float | None]:
     response = store.get_online_features(["v:x"], [{"driver_id": i} for i in drivers])
     answer: list[float | None] = response.to_dict()["x"]

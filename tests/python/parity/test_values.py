@@ -3,55 +3,29 @@
 from __future__ import annotations
 
 import pickle
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from feast import Entity, FeatureView, Field, ValueType
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.types import Int64
 
+from testbed.case_views import (
+    AT,
+    DRIVER,
+    ROWS,
+    entity_key,
+    fields_of,
+    stored_values,
+    view_of,
+)
 from testbed.doors import ask_both, difference
 from testbed.dump import assert_same_redis, assert_same_sqlite, canonical, dump_sqlite
 from testbed.redis_server import RedisServer
-from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
+from testbed.repo import EARLY, LATE, Applied, Repo, apply
 from testbed.values import CASES, MENDED, PROTO_ONLY, Case, mended_values
 
-ROWS = 30
-AT = datetime(2024, 5, 1, 8, 30, 0, 250_000, tzinfo=timezone.utc)
 CASE_NAMES = [case.name for case in CASES]
-
-DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
-
-
-def view_of(case: Case, folder: Path) -> FeatureView:
-    """A view with one feature, its Parquet file written."""
-    path = folder / f"{case.name}.parquet"
-    pq.write_table(
-        pa.table(
-            {
-                "driver_id": pa.array(range(ROWS), pa.int64()),
-                "event_timestamp": pa.array(
-                    [AT + timedelta(seconds=i) for i in range(ROWS)], pa.timestamp("us", tz="UTC")
-                ),
-                case.name: case.column(ROWS),
-            }
-        ),
-        path,
-        # More than one row group, more than one Arrow chunk.
-        row_group_size=11,
-    )
-    return FeatureView(
-        name=f"v_{case.name}",
-        entities=[DRIVER],
-        ttl=timedelta(days=3650),
-        schema=[Field(name="driver_id", dtype=Int64), Field(name=case.name, dtype=case.dtype)],
-        source=file_source(path),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -161,22 +135,6 @@ def test_whole_stores_are_equal(our_repo: Repo, stock_repo: Repo) -> None:
     assert len(dump) == ROWS
 
 
-def fields_of(repo: Repo, case: str) -> dict[bytes, list[bytes | None]]:
-    """Value and timestamp of that view for each key of the repo's Redis database."""
-    import mmh3
-
-    fields = [
-        mmh3.hash(f"v_{case}:{case}", signed=False).to_bytes(4, "little"),
-        f"_ts:v_{case}".encode(),
-    ]
-    with repo.redis() as client:
-        found = {}
-        for key in sorted(client.scan_iter(count=1000)):
-            value, timestamp = client.hmget(key, fields)
-            found[key] = [None if value is None else canonical(value), timestamp]
-        return found
-
-
 MENDED_BY_NAME = {case.name: case for case in MENDED}
 
 
@@ -195,21 +153,6 @@ def test_mended(name: str, tmp_path: Path, either_store: RedisServer | None) -> 
     for row in range(ROWS):
         assert stored[row] == expected[row % len(expected)], f"row {row}"
     ask_both(repo, lambda store: ask_all(name)(store).to_dict())
-
-
-def stored_values(repo: Repo, case: Case) -> list[Value]:
-    """The values of the rows 0, 1, … as they are stored, read by stock Feast."""
-    store = repo.stock()
-    view = store.get_feature_view(f"v_{case.name}")
-    keys = [entity_key(row) for row in range(ROWS)]
-    rows = store._get_provider().online_read(  # type: ignore[attr-defined]
-        store.config, view, keys, [case.name]
-    )
-    return [values[case.name] for _, values in rows]
-
-
-def entity_key(driver_id: int) -> EntityKey:
-    return EntityKey(join_keys=["driver_id"], entity_values=[Value(int64_val=driver_id)])
 
 
 @pytest.fixture(scope="module")
