@@ -35,11 +35,12 @@ from materializations import Materializations  # noqa: E402
 from measure import QUICK, Bound, Job, Rounds  # noqa: E402
 from reads import Reads  # noqa: E402
 from servers import Servers  # noqa: E402
+from writes import Writes  # noqa: E402
 
 if TYPE_CHECKING:
     from testbed.redis_server import RedisServer
 
-PARTS = ("materializations", "reads", "servers")
+PARTS = ("materializations", "writes", "reads", "servers")
 
 
 # -- jobs -----------------------------------------------------------------------------------
@@ -63,7 +64,13 @@ class Bench:
             self.bounds += materializations.bounds
             with self.server.client() as client:
                 client.flushall()
-        if parts == ("materializations",):
+        if "writes" in parts:
+            writes = Writes(self.folder / "writes", self.server, self.rounds)
+            writes.run()
+            self.jobs += writes.jobs
+            with self.server.client() as client:
+                client.flushall()
+        if not {"reads", "servers"} & set(parts):
             return
         reads = Reads(self.folder / "reads", self.server, self.rounds)
         if "reads" in parts:
