@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -99,6 +99,10 @@ class Rounds:
     seconds_per_round: float = 0.4
     entities: int = 100_000
     many_entities: int = 1_000_000
+
+    def with_one_of_stock(self) -> Rounds:
+        """The same with one materialization by Feast, which takes its time."""
+        return replace(self, stock_materializations=1)
 
 
 QUICK = Rounds(1, 3, 2, 5, 0.15, many_entities=0)
