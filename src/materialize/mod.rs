@@ -21,7 +21,7 @@ pub mod select;
 mod transfer;
 mod workers;
 
-pub use ledger::Ledger;
+pub use ledger::{KeptByOthers, Ledger};
 pub use request::{
     MaterializeReport, MaterializeRequest, NoProgress, Progress, ViewFailure, ViewReport, Window,
 };

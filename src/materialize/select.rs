@@ -9,6 +9,10 @@ use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{Catalog, FeatureView, SourceKind, ViewKind};
 
+/// Compute engines that do what the native path does, and nothing else.
+const NATIVE_ENGINES: [&str; 3] =
+    ["local", "feastrs.feast.MaterializationEngine", "feastrs.feast.engine.MaterializationEngine"];
+
 /// The views named, in that order, each an error if it is missing, disabled or not online;
 /// without names every batch, stream and written on-demand view that is online and enabled.
 pub fn select_views<'c>(
@@ -87,7 +91,7 @@ pub fn native_obstacle(view: &FeatureView, catalog: &Catalog) -> Option<String> 
 /// Why nothing of this repository can be materialized natively: a compute engine, offline store
 /// or online store that is Feast's. `None` if it can.
 pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
-    if config.batch_engine_type != "local" {
+    if !NATIVE_ENGINES.contains(&config.batch_engine_type.as_str()) {
         return Some(format!("the compute engine '{}' is Feast's", config.batch_engine_type));
     }
     match config.offline_store_type.as_str() {

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::call::{Call, Interrupt, now_micros};
 use crate::config::RepoConfig;
 use crate::error::{Error, Result};
-use crate::materialize::{self, MaterializeRequest, Progress, Window};
+use crate::materialize::{self, KeptByOthers, Ledger, MaterializeRequest, Progress, Window};
 use crate::registry::RegistryCache;
 use crate::store::OnlineStore;
 
@@ -148,7 +148,8 @@ pub type Outcome = (Vec<ViewReport>, Vec<(String, PyErr)>);
 /// The same as Python objects.
 pub type PyOutcome = (Vec<ViewReport>, Vec<(String, Py<PyBaseException>)>);
 
-/// Runs `request`, telling `progress`.
+/// Runs `request`, telling `progress`. Nothing is recorded in a registry that was given: who
+/// gave it does that.
 pub fn run(
     request: &MaterializeRequest,
     registry: &RegistryCache,
@@ -158,7 +159,9 @@ pub fn run(
 ) -> Result<Outcome> {
     let watcher = Watcher { progress, raised: Mutex::default() };
     let call = Call { deadline: None, interrupt: &watcher };
-    let report = materialize::materialize(request, registry, online, config, &watcher, &call)?;
+    let kept_by_others = KeptByOthers(registry);
+    let ledger: &dyn Ledger = if registry.is_given() { &kept_by_others } else { registry };
+    let report = materialize::materialize(request, ledger, online, config, &watcher, &call)?;
     let done = report.views.into_iter().map(|report| ViewReport { report }).collect();
     let failed = report.failures.into_iter().map(|failure| (failure.view, failure.error.into()));
     Ok((done, failed.collect()))

@@ -109,6 +109,11 @@ impl RegistryCache {
         }))
     }
 
+    /// Whether somebody else reads the registry, and writes it.
+    pub fn is_given(&self) -> bool {
+        matches!(self.0.source, RegistrySource::Given)
+    }
+
     /// Swaps the snapshot for one of `bytes`.
     pub fn give(&self, bytes: &[u8]) -> Result<Arc<Catalog>> {
         Ok(self.0.swap(snapshot(bytes, &self.0.project, Stamp::Given)?))

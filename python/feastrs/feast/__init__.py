@@ -28,10 +28,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from feastrs.feast.engine import MaterializationEngine, MaterializationEngineConfig
     from feastrs.feast.redis import RedisOnlineStore, RedisOnlineStoreConfig
     from feastrs.feast.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 
 __all__ = [
+    "MaterializationEngine",
+    "MaterializationEngineConfig",
     "RedisOnlineStore",
     "RedisOnlineStoreConfig",
     "SqliteOnlineStore",
@@ -39,6 +42,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "MaterializationEngine": "feastrs.feast.engine",
+    "MaterializationEngineConfig": "feastrs.feast.engine",
     "RedisOnlineStore": "feastrs.feast.redis",
     "RedisOnlineStoreConfig": "feastrs.feast.redis",
     "SqliteOnlineStore": "feastrs.feast.sqlite",

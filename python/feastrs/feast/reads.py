@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +10,9 @@ from typing import Any
 from feast import FeatureService
 
 from feastrs import errors, event_loop, on_demand
-from feastrs._native import Store
-from feastrs.config import config_json
 from feastrs.feast.metrics import count_read
 from feastrs.feast.online_response import OnlineResponse
+from feastrs.feast.opening import open_store
 from feastrs.feast.snapshots import FetchedSnapshots, Snapshots, snapshots_of
 
 
@@ -31,11 +29,7 @@ class _Opened:
 
     def give(self, serialized: bytes) -> None:
         if self.native is None:
-            settings, repo_path = config_json(self.config)
-            # With the defaults of this door, which are not those of `feastrs.FeatureStore`.
-            online_store = self.config.online_store.model_dump(mode="json")
-            settings = json.dumps(json.loads(settings) | {"online_store": online_store})
-            self.native = Store.with_registry(settings, serialized, repo_path)
+            self.native = open_store(self.config, serialized)
         else:
             self.native.give_registry(serialized)
         self.services = {}

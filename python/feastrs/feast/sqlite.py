@@ -13,6 +13,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from feast.infra.online_stores import sqlite
@@ -42,7 +43,7 @@ class SqliteOnlineStoreConfig(ServingSettings, sqlite.SqliteOnlineStoreConfig):
 def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def wrapper(self: SqliteOnlineStore, config: Any, *args: Any, **kwargs: Any) -> Any:
-        with _TURNS[self._get_db_path(config)]:
+        with self.turn(config):
             return method(self, config, *args, **kwargs)
 
     return wrapper
@@ -50,6 +51,11 @@ def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
 
 class SqliteOnlineStore(NativeReads, sqlite.SqliteOnlineStore):
     """Feast's SQLite store, with reads by the core; see :class:`SqliteOnlineStoreConfig`."""
+
+    def turn(self, config: Any) -> AbstractContextManager[Any]:
+        """The turn to use the file; while one thread has it, no other does."""
+        turn: AbstractContextManager[Any] = _TURNS[self._get_db_path(config)]
+        return turn
 
     get_online_features = _in_turn(NativeReads.get_online_features)
     online_read = _in_turn(sqlite.SqliteOnlineStore.online_read)
