@@ -20,9 +20,10 @@ def open_store(config: Any, registry: bytes, materialization: Mapping[str, Any] 
 
     Example:
         >>> import feast
+        >>> from feast.protos.feast.core.Registry_pb2 import Registry
         >>> from feastrs.feast.opening import open_store
         >>> config = feast.FeatureStore("examples/driver_stats").config
-        >>> open_store(config, b"").list_entities(True)
+        >>> open_store(config, Registry(version_id="1").SerializeToString()).list_entities(True)
         []
     """
     text, repo_path = config_json(config)
