@@ -140,6 +140,10 @@ bench-feast: $(REL)/.built $(REL)/.feast ## Both sides in one run, parity checke
 	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/vs_feast.py
 	@$(REL)/bin/python .ci/readme-benchmarks
 
+.PHONY: bench-growth
+bench-growth: $(REL)/.built $(REL)/.feast ## How time and memory grow with the source, up to 20 million rows; writes benches/RESULTS-growth.md
+	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/growth.py
+
 .PHONY: clean
 clean: ## Remove the environments; the cache of built crates stays
 	rm -rf $(DEV) $(REL) dist build python/feastrs/*.so

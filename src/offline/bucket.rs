@@ -98,23 +98,31 @@ impl Interrupt for StopSwitch {
 impl Bucket {
     /// A client for the bucket of `address`.
     pub fn open(address: &Address, settings: &CloudSettings, call: &Call<'_>) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("feastrs-fetch")
-            .enable_all()
-            .build()
-            .map_err(|cause| {
-                Error::new(ErrorKind::Io, "can't start a thread that fetches sources")
-                    .with_source(cause)
-            })?;
+        // It is shut down in the background, as a name that is being resolved may hold a thread.
+        let runtime = runtime()?;
         let (cloud, name) = (address.cloud, address.bucket.clone());
         let opened = cloud::open(cloud, &name, Purpose::Read, settings);
         let outcome = runtime.block_on(until_stopped(*call, opened));
-        let url = format!("{}://{name}", cloud.scheme());
-        let store = outcome.map_err(|stop| refused(cloud, &url, stop))?.into();
+        let store = match outcome {
+            Ok(store) => store.into(),
+            Err(stop) => {
+                runtime.shutdown_background();
+                return Err(refused(cloud, &format!("{}://{name}", cloud.scheme()), stop));
+            }
+        };
+        Ok(Bucket::of(store, runtime, cloud, name))
+    }
+
+    fn of(store: Arc<dyn ObjectStore>, runtime: Runtime, cloud: Cloud, name: String) -> Self {
         let permits = Arc::new(Semaphore::new(REQUESTS));
         let stop = StopSwitch::default();
-        Ok(Bucket { store, permits, runtime: Some(runtime), stop, cloud, name })
+        Bucket { store, permits, runtime: Some(runtime), stop, cloud, name }
+    }
+
+    /// A bucket in memory, for tests.
+    #[cfg(test)]
+    pub fn in_memory(store: Arc<dyn ObjectStore>) -> Self {
+        Bucket::of(store, runtime().unwrap(), Cloud::S3, "bucket".to_owned())
     }
 
     /// What to tell a user of the object at `key`.
@@ -220,10 +228,17 @@ impl Bucket {
     }
 }
 
+fn runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name("feastrs-fetch").enable_all();
+    builder.build().map_err(|cause| {
+        Error::new(ErrorKind::Io, "can't start a thread that fetches sources").with_source(cause)
+    })
+}
+
 impl Drop for Bucket {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A name that is being resolved may hold a thread for a while.
             runtime.shutdown_background();
         }
     }

@@ -214,9 +214,75 @@ impl Read for ObjectRead {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+
     use super::*;
+    use crate::ErrorKind;
+    use crate::call::Call;
 
     const MB: u64 = 1 << 20;
+    const KEY: &str = "a/x.parquet";
+
+    /// A file of `bytes`, and the store that it is in.
+    fn open(bytes: &[u8], wanted: &[Range<u64>]) -> (ObjectFile, Arc<InMemory>) {
+        let store = Arc::new(InMemory::new());
+        put(&store, bytes);
+        let bucket = Arc::new(Bucket::in_memory(store.clone()));
+        let key = bucket.path(KEY).unwrap();
+        let look = bucket.look(&key, 0..1);
+        let (_, stamp) = bucket.wait(&Call::unlimited(), look).map_err(drop).unwrap();
+        (ObjectFile::open(bucket, key, stamp, wanted, 0), store)
+    }
+
+    fn put(store: &Arc<InMemory>, bytes: &[u8]) {
+        let bucket = Bucket::in_memory(store.clone());
+        let (key, payload) = (bucket.path(KEY).unwrap(), bytes.to_vec().into());
+        let written = bucket.wait(&Call::unlimited(), store.put(&key, payload));
+        assert!(written.is_ok());
+    }
+
+    fn numbers(count: u64) -> Vec<u8> {
+        (0..count).flat_map(u64::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn any_piece_is_what_the_object_has_there() {
+        let bytes = numbers(MB / 8);
+        let (file, _) = open(&bytes, &[0..700_000, 700_000..MB]);
+        let pieces = [
+            // On and on, over the end of a window, far ahead, back, and what nobody announced.
+            (0, 10),
+            (10, 70_000),
+            (70_010, 200_000),
+            (600_000, 100_000),
+            (5, 20),
+            (700_000, 300_000),
+            (1_048_570, 6),
+        ];
+        for (start, length) in pieces {
+            let found = file.get_bytes(start as u64, length).unwrap();
+            assert_eq!(found, bytes[start..start + length], "{length} bytes at {start}");
+            let mut read = vec![0; length];
+            file.get_read(start as u64).unwrap().read_exact(&mut read).unwrap();
+            assert_eq!(read, bytes[start..start + length]);
+        }
+        assert_eq!(Length::len(&file), MB);
+        assert!(file.take_failure().is_none());
+    }
+
+    #[test]
+    fn an_object_that_is_another_now_is_an_error() {
+        let (file, store) = open(&numbers(MB / 8), std::slice::from_ref(&(0..MB)));
+        assert!(file.get_bytes(0, 8).is_ok());
+        put(&store, &numbers(MB / 4));
+
+        assert!(file.get_bytes(500_000, 8).is_err());
+
+        let failure = file.take_failure().unwrap();
+        assert_eq!(failure.kind(), ErrorKind::SourceChanged);
+        assert!(failure.to_string().contains("'s3://bucket/a/x.parquet' changed"), "{failure}");
+    }
 
     #[test]
     fn neighbours_that_fit_are_one_request() {

@@ -224,6 +224,7 @@ class TestOnS3:
             s3.before = lambda _: None
             s3.may_answer.set()
         assert "KeyboardInterrupt" in text
+        assert "materializing v failed after 0 of 3 rows" in text
         assert child.returncode != 0
 
 

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import feast
@@ -129,6 +130,42 @@ def test_a_store_of_feast_is_handed_over(
         ("materialize", ["world"]),
     ]
     assert report.views == []
+
+
+def test_each_view_of_feast_fails_by_itself_and_has_the_overlap(
+    demo: Applied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = demo.open(tmp_path)
+    repo.config["online_store"] = {"type": "dynamodb", "region": "nowhere"}
+    repo.write_config()
+    asked: list[tuple[str, list[str], datetime | None]] = []
+
+    class Asked:
+        def __init__(self, repo_path: str) -> None:
+            assert repo_path == str(tmp_path)
+
+        def get_feature_view(self, name: str) -> Any:
+            ends = {"world": LATE, "driver_stats": LATE, "driver_profile": None}
+            return SimpleNamespace(most_recent_end_time=ends[name])
+
+        def materialize(self, feature_views: list[str], start_date: datetime, **_: Any) -> None:
+            asked.append(("materialize", feature_views, start_date))
+            if feature_views == ["world"]:
+                raise RuntimeError("no such table")
+
+        def materialize_incremental(self, feature_views: list[str], **_: Any) -> None:
+            asked.append(("materialize_incremental", feature_views, None))
+
+    monkeypatch.setattr(feast, "FeatureStore", Asked)
+    views = ["world", "driver_stats", "driver_profile"]
+    with pytest.raises(feastrs.MaterializationError, match="view 'world': no such table") as caught:
+        repo.ours().materialize_incremental(LATE, views, overlap=timedelta(hours=1))
+    assert sorted(asked) == [
+        ("materialize", ["driver_stats"], LATE - timedelta(hours=1)),
+        ("materialize", ["world"], LATE - timedelta(hours=1)),
+        ("materialize_incremental", ["driver_profile"], None),
+    ]
+    assert sorted(caught.value.report.delegated) == ["driver_profile", "driver_stats"]
 
 
 def test_no_store_at_all_is_nobodys(demo: Applied, tmp_path: Path) -> None:
