@@ -7,9 +7,11 @@ use std::fmt;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampSecondType};
 use arrow_array::{Array, ArrayRef};
+use prost::Message;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::column::arrow_type;
+use crate::value::wire::Value;
 use crate::value::{PackedBytes, ValueType};
 
 /// Version of the entity-key serialization (`entity_key_serialization_version`).
@@ -48,7 +50,8 @@ impl KeyEncoder {
             parts.push(Part { name: name.clone(), value_type: *value_type, column });
         }
         parts.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(KeyEncoder { prefix: prefix(version, &parts), parts })
+        let prefix = prefix(version, parts.iter().map(|part| part.name.as_str()));
+        Ok(KeyEncoder { prefix, parts })
     }
 
     /// Encodes each row of `columns`, which stand in the order of `join_keys` as given to `new`
@@ -119,17 +122,18 @@ fn check_key_type(name: &str, value_type: ValueType) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
-fn prefix(version: KeyVersion, parts: &[Part]) -> Vec<u8> {
+/// What keys begin with; `names` are sorted.
+fn prefix<'a>(version: KeyVersion, names: impl ExactSizeIterator<Item = &'a str>) -> Vec<u8> {
     let mut prefix = Vec::new();
     if version == KeyVersion::V3 {
-        put_u32(&mut prefix, parts.len() as u32);
+        put_u32(&mut prefix, names.len() as u32);
     }
-    for part in parts {
+    for name in names {
         put_u32(&mut prefix, ValueType::String as u32);
         if version == KeyVersion::V3 {
-            put_u32(&mut prefix, part.name.len() as u32);
+            put_u32(&mut prefix, name.len() as u32);
         }
-        prefix.extend_from_slice(part.name.as_bytes());
+        prefix.extend_from_slice(name.as_bytes());
     }
     prefix
 }
@@ -217,6 +221,88 @@ impl<'a> Source<'a> {
 fn header(number: [u8; 4], length: u8) -> [u8; 8] {
     let [a, b, c, d] = number;
     [a, b, c, d, length, 0, 0, 0]
+}
+
+/// A serialized `feast.types.EntityKey`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct EntityKeyMessage {
+    #[prost(string, repeated, tag = "1")]
+    join_keys: Vec<String>,
+    // Each a serialized `feast.types.Value`.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    values: Vec<Vec<u8>>,
+}
+
+/// Appends the entity key that `message`, a serialized `feast.types.EntityKey`, stands for. An
+/// error of kind `InvalidArgument` where it is none, or a value is of a type that no key has.
+pub fn encode_entity_key(version: KeyVersion, message: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    let refused = |what: &str| {
+        Err(Error::new(ErrorKind::InvalidArgument, format!("an entity key can't be used: {what}")))
+    };
+    let Ok(key) = EntityKeyMessage::decode(message) else {
+        return refused("it is no EntityKey message");
+    };
+    if key.join_keys.len() != key.values.len() {
+        return refused("it has not as many values as join keys");
+    }
+    let mut pairs: Vec<(&str, &[u8])> = key
+        .join_keys
+        .iter()
+        .map(String::as_str)
+        .zip(key.values.iter().map(Vec::as_slice))
+        .collect();
+    pairs.sort();
+    out.extend(prefix(version, pairs.iter().map(|(name, _)| *name)));
+    for (name, value) in pairs {
+        let value = Value::parse(value)?;
+        let number = (value.value_type() as u32).to_le_bytes();
+        let bytes: &[u8] = match &value {
+            Value::Text(ValueType::String, text) => text.as_bytes(),
+            Value::Bytes(bytes) => bytes,
+            Value::Int32(number) => &number.to_le_bytes(),
+            Value::Int64(number) | Value::UnixTimestamp(number) => &number.to_le_bytes(),
+            Value::Null => return refused(&format!("join key '{name}' is null")),
+            _ => return check_key_type(name, value.value_type()),
+        };
+        out.extend_from_slice(&number);
+        put_u32(out, bytes.len() as u32);
+        out.extend_from_slice(bytes);
+    }
+    Ok(())
+}
+
+/// What the entity keys of one set of join keys have in common, by which they are told from
+/// others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyShape {
+    prefix: Vec<u8>,
+    values: usize,
+}
+
+impl KeyShape {
+    /// Of keys with these join keys, given in any order.
+    pub fn new<'a>(version: KeyVersion, join_keys: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut names: Vec<&str> = join_keys.into_iter().collect();
+        names.sort_unstable();
+        KeyShape { prefix: prefix(version, names.iter().copied()), values: names.len() }
+    }
+
+    /// What they all begin with.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// What follows the entity key that `key` begins with (in Redis the project's name); `None`
+    /// if it does not begin with one of this shape.
+    pub fn strip<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        let mut rest = key.strip_prefix(self.prefix.as_slice())?;
+        for _ in 0..self.values {
+            let number = take_u32(&mut rest).ok()?;
+            let value = take_sized(&mut rest).ok()?;
+            key_value(number, value).ok()?;
+        }
+        Some(rest)
+    }
 }
 
 /// A value of an entity key that was read back.
@@ -346,6 +432,48 @@ mod tests {
         let keys = KeyEncoder::new(KeyVersion::V3, &[]).unwrap().encode_rows(&[], 2).unwrap();
 
         assert_eq!(keys.get(1), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_shape_knows_its_keys_and_no_others() {
+        for version in [KeyVersion::V2, KeyVersion::V3] {
+            let columns: [ArrayRef; 2] =
+                [Arc::new(Int64Array::from(vec![7])), Arc::new(StringArray::from(vec!["*"]))];
+            let types = [("z".to_owned(), ValueType::Int64), ("a".to_owned(), ValueType::String)];
+            let encoder = KeyEncoder::new(version, &types).unwrap();
+            let mut key = encoder.encode(&columns).unwrap().get(0).to_vec();
+            key.extend_from_slice(b"prod_fraud");
+
+            assert_eq!(KeyShape::new(version, ["z", "a"]).strip(&key), Some(&b"prod_fraud"[..]));
+            assert_eq!(KeyShape::new(version, ["a"]).strip(&key), None);
+            assert_eq!(KeyShape::new(version, ["a", "z"]).strip(&key[..20]), None);
+        }
+    }
+
+    #[test]
+    fn messages_make_the_keys_that_columns_make() {
+        let columns: [ArrayRef; 2] =
+            [Arc::new(Int64Array::from(vec![7])), Arc::new(StringArray::from(vec!["é"]))];
+        let message = EntityKeyMessage {
+            join_keys: vec!["z".to_owned(), "a".to_owned()],
+            values: vec![
+                Value::Int64(7).to_bytes(),
+                Value::Text(ValueType::String, "é".into()).to_bytes(),
+            ],
+        };
+        let mut key = Vec::new();
+
+        encode_entity_key(KeyVersion::V3, &message.encode_to_vec(), &mut key).unwrap();
+
+        assert_eq!(key, encoder().encode(&columns).unwrap().get(0));
+        for refused in [Value::Null, Value::Double(1.5)] {
+            let message =
+                EntityKeyMessage { values: vec![refused.to_bytes(); 2], ..message.clone() };
+            let error =
+                encode_entity_key(KeyVersion::V3, &message.encode_to_vec(), &mut key).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+        assert!(encode_entity_key(KeyVersion::V3, b"\xff", &mut key).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod decide;
 pub mod frame;
 pub mod ledger;
 pub mod plan;
+pub mod ready;
 pub mod request;
 pub mod run;
 pub mod select;

@@ -204,22 +204,32 @@ pub(super) fn key_encoder(
 /// The view as stores know it. An error if two of its features would share a field.
 pub fn stored_view(view: &FeatureView, config: &RepoConfig) -> Result<StoredView> {
     let name = view.stored_name(config.registry.enable_online_feature_view_versioning);
-    let mut taken: HashMap<[u8; 4], &str> = HashMap::new();
-    let mut features = Vec::with_capacity(view.features.len());
-    for feature in &view.features {
-        let field = hash::field_name(&name, &feature.name);
-        if let Some(other) = taken.insert(field, &feature.name) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "features '{other}' and '{}' of view '{}' have the same 32-bit field hash, so \
-                     a store can't tell them apart; rename one of them",
-                    feature.name, view.name
-                ),
-            ));
-        }
-        features.push(StoredFeature { name: feature.name.clone(), field });
-    }
+    let features = view.features.iter().map(|feature| feature.name.as_str());
+    let features = stored_features(&view.name, &name, features)?;
     let timestamp_field = format!("_ts:{name}").into_bytes();
     Ok(StoredView { name, features, timestamp_field })
+}
+
+/// The features of `view`, which is stored under the name `stored_name`. An error if two of them
+/// would share a field.
+pub fn stored_features<'a>(
+    view: &str,
+    stored_name: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<StoredFeature>> {
+    let mut taken: HashMap<[u8; 4], &str> = HashMap::new();
+    let stored = |name: &'a str| {
+        let field = hash::field_name(stored_name, name);
+        match taken.insert(field, name) {
+            None => Ok(StoredFeature { name: name.to_owned(), field }),
+            Some(other) => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "features '{other}' and '{name}' of view '{view}' have the same 32-bit field \
+                     hash, so a store can't tell them apart; rename one of them"
+                ),
+            )),
+        }
+    };
+    names.into_iter().map(stored).collect()
 }

@@ -14,6 +14,7 @@ mod frame_write;
 mod materialize;
 mod online;
 mod plans;
+mod ready;
 mod registry;
 mod signals;
 mod store;

@@ -18,7 +18,7 @@ use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{OnlineReader as CoreReader, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
-use crate::store::{self, OnlineStore};
+use crate::store::{self, OnlineStore, Scope};
 
 use super::answer::OnlineResult;
 use super::event_loop::LoopReads;
@@ -26,6 +26,7 @@ use super::frame_write::{self, FramePlans, FrameWrite, Written};
 use super::materialize::{self, PyOutcome};
 use super::online::{self, OnlineReader};
 use super::plans::{Plans, Prepared, Request};
+use super::ready;
 use super::registry;
 use super::signals::interruptible;
 
@@ -491,6 +492,44 @@ impl Store {
         let write = self.frame_write(&feature_views, frame)?;
 
         Ok(reads.get().start_write(write, future.unbind())?)
+    }
+
+    /// Writes rows that are messages of Feast's already, as `online_write_batch` is given them:
+    /// of each entity the newest. How many the store took, and how many it has newer ones of.
+    fn write_rows(
+        &self,
+        py: Python<'_>,
+        stored_view: &str,
+        rows: &Bound<'_, PyAny>,
+    ) -> PyResult<(u64, u64)> {
+        let groups = ready::rows(rows)?;
+
+        let report = py.detach(|| {
+            let (online, version) = (self.online()?, self.key_version());
+            let call = interruptible();
+            ready::write(stored_view, &groups, version, &self.config, online.as_ref(), &call)
+        })?;
+
+        Ok((report.written, report.older))
+    }
+
+    /// Deletes the rows of views, each given by the name that it is stored under, its features
+    /// and its join keys; with `whole_entities` everything that this project has for entities
+    /// with these join keys. How many entities (SQLite: views) had something to be deleted.
+    fn delete_rows(
+        &self,
+        py: Python<'_>,
+        views: Vec<ready::Deleted>,
+        whole_entities: bool,
+    ) -> PyResult<u64> {
+        let scope = if whole_entities { Scope::Entities } else { Scope::Rows };
+
+        let deleted = py.detach(|| {
+            let views = ready::deleted(views, self.key_version())?;
+            self.online()?.delete(&views, scope, &interruptible())
+        })?;
+
+        Ok(deleted)
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use crate::call::{Call, Uninterrupted};
 use crate::error::Result;
+use crate::key::KeyShape;
 use crate::runtime;
 use crate::value::PackedBytes;
 
@@ -101,6 +102,24 @@ pub enum EqualTimestamps {
     Skip,
 }
 
+/// A view whose rows are to be deleted.
+#[derive(Clone, Debug)]
+pub struct DeletedView {
+    /// The view, with all features that may have been written.
+    pub stored: StoredView,
+    /// What its entity keys look like.
+    pub keys: KeyShape,
+}
+
+/// What is deleted of entities that have rows of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The rows of the views; rows that other views have for the same entities stay.
+    Rows,
+    /// All rows of all entities with the join keys of the views.
+    Entities,
+}
+
 /// Where online rows are read and written. Calls block, unless their names end in `_async`;
 /// many threads may call at once.
 pub trait OnlineStore: Send + Sync {
@@ -111,6 +130,12 @@ pub trait OnlineStore: Send + Sync {
     /// Writes a batch; for each entity the newest event timestamp wins, atomically. When it
     /// returns `Ok`, every row has been acknowledged by the store.
     fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport>;
+
+    /// Deletes rows of `views`, of this project and no other; those that are written meanwhile
+    /// may stay. Takes bounded memory, and steps that are small for a server that others use.
+    /// Returns how many entities (SQLite: views) had something to be deleted. Interrupted, or
+    /// after an error, it has done a part; called again, it does the rest.
+    fn delete(&self, views: &[DeletedView], scope: Scope, call: &Call<'_>) -> Result<u64>;
 
     /// Makes what the views need before they are first written (SQLite: tables).
     fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> Result<()>;

@@ -13,7 +13,8 @@ use feastrs::online::{FeatureSet, OnlineReader, PlanOptions, ReadPlan, Status};
 use feastrs::registry::catalog::{Catalog, Entity, FeatureService, FeatureView, Field, Projection};
 use feastrs::registry::{OnDemandSource, ViewKind, ViewState};
 use feastrs::store::{
-    OnlineStore, RowSink, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport,
+    DeletedView, OnlineStore, RowSink, Scope, StoreReader, StoredGroup, StoredView, WriteBatch,
+    WriteReport,
 };
 
 use feastrs::value::{Column, Layout, PackedBytes, ValueType};
@@ -276,6 +277,10 @@ impl OnlineStore for Rows {
 
     fn write(&self, _batch: &WriteBatch<'_>, _call: &Call<'_>) -> Result<WriteReport> {
         Ok(WriteReport::default())
+    }
+
+    fn delete(&self, _: &[DeletedView], _: Scope, _: &Call<'_>) -> Result<u64> {
+        Ok(0)
     }
 
     fn prepare(&self, _views: &[StoredView], _call: &Call<'_>) -> Result<()> {

@@ -8,8 +8,9 @@ use std::thread;
 use feastrs::ErrorKind;
 use feastrs::call::Call;
 use feastrs::config::SqliteConfig;
+use feastrs::key::{KeyShape, KeyVersion};
 use feastrs::store::sqlite::SqliteStore;
-use feastrs::store::{OnlineStore, StoredView, WriteBatch, WriteReport};
+use feastrs::store::{DeletedView, OnlineStore, Scope, StoredView, WriteBatch, WriteReport};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -30,6 +31,23 @@ fn prepared(folder: &TempDir, views: &[StoredView]) -> SqliteStore {
 
 fn some(micros: i64, values: &[&[u8]]) -> Row {
     (Some(micros), values.iter().map(|value| Some(value.to_vec())).collect())
+}
+
+#[test]
+fn deletion_drops_the_tables_of_the_views_and_no_others() {
+    let folder = TempDir::new().unwrap();
+    let (gone, kept) = (view("quo\"te", 2), view("kept", 1));
+    let store = prepared(&folder, &[gone.clone(), kept.clone()]);
+    write(&store, &gone, &["k1"], SECOND, b"").unwrap();
+    write(&store, &kept, &["k1"], SECOND, b"").unwrap();
+    let keys = KeyShape::new(KeyVersion::V3, ["k"]);
+    let views = [DeletedView { stored: gone, keys }];
+
+    let delete = || store.delete(&views, Scope::Rows, &Call::unlimited()).unwrap();
+
+    assert_eq!((delete(), delete()), (1, 0));
+    let rows = read(&store, &[kept], &["k1"], 0).unwrap();
+    assert_eq!(rows[0], [some(SECOND, &[b""])]);
 }
 
 #[test]

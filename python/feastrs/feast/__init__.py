@@ -6,8 +6,8 @@ online_store:
   connection_string: localhost:6379
 ```
 
-`feast.FeatureStore`, `feast serve` and `feast get-online-features` then read through the core;
-everything else is done by the store of Feast's that the class extends. The only package of
+`feast.FeatureStore`, `feast serve` and the command `feast` then read and write through the core;
+what it leaves to Feast is done by the class of Feast's that ours extends. The only package of
 feastrs that imports feast; a store's own client (redis-py) is imported with the store.
 
 Example:

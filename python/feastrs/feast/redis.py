@@ -8,6 +8,7 @@ from feast.infra.online_stores import redis
 
 from feastrs.feast.reads import NativeReads
 from feastrs.feast.settings import ServingSettings
+from feastrs.feast.writes import NativeAsyncWrites, NativeDeletion
 
 
 class RedisOnlineStoreConfig(ServingSettings, redis.RedisOnlineStoreConfig):
@@ -26,5 +27,8 @@ class RedisOnlineStoreConfig(ServingSettings, redis.RedisOnlineStoreConfig):
     """How a hash is read: `auto` takes it whole where that costs Redis less."""
 
 
-class RedisOnlineStore(NativeReads, redis.RedisOnlineStore):
-    """Feast's Redis store, with reads by the core; see :class:`RedisOnlineStoreConfig`."""
+class RedisOnlineStore(NativeReads, NativeAsyncWrites, NativeDeletion, redis.RedisOnlineStore):
+    """Feast's Redis store, read, written and emptied by the core.
+
+    See :class:`RedisOnlineStoreConfig`.
+    """

@@ -25,5 +25,5 @@ class ServingSettings(FeastConfigBaseModel):
     """Whether rows older than the view's `ttl` are OUTSIDE_MAX_AGE and null."""
 
     equal_timestamps: Literal["overwrite", "skip"] = "overwrite"
-    """What a row does that is as new as the stored one, where feastrs materializes. What an
-    unchanged Feast writes is written by Feast's own store, by its rules."""
+    """What a row does that is as new as the stored one, or as another of its batch: the last to
+    arrive stays, so that corrections land; or, as in Feast, the first."""

@@ -20,6 +20,7 @@ from feast.infra.online_stores import sqlite
 
 from feastrs.feast.reads import NativeReads
 from feastrs.feast.settings import ServingSettings
+from feastrs.feast.writes import NativeWrites
 
 # The turns of each database file, by its path.
 _TURNS: defaultdict[str, Any] = defaultdict(threading.RLock)
@@ -49,8 +50,8 @@ def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-class SqliteOnlineStore(NativeReads, sqlite.SqliteOnlineStore):
-    """Feast's SQLite store, with reads by the core; see :class:`SqliteOnlineStoreConfig`."""
+class SqliteOnlineStore(NativeReads, NativeWrites, sqlite.SqliteOnlineStore):
+    """Feast's SQLite store, read and written by the core; see :class:`SqliteOnlineStoreConfig`."""
 
     def turn(self, config: Any) -> AbstractContextManager[Any]:
         """The turn to use the file; while one thread has it, no other does."""
@@ -59,12 +60,23 @@ class SqliteOnlineStore(NativeReads, sqlite.SqliteOnlineStore):
 
     get_online_features = _in_turn(NativeReads.get_online_features)
     online_read = _in_turn(sqlite.SqliteOnlineStore.online_read)
-    online_write_batch = _in_turn(sqlite.SqliteOnlineStore.online_write_batch)
     retrieve_online_documents = _in_turn(sqlite.SqliteOnlineStore.retrieve_online_documents)
     retrieve_online_documents_v2 = _in_turn(sqlite.SqliteOnlineStore.retrieve_online_documents_v2)
     update = _in_turn(sqlite.SqliteOnlineStore.update)
     plan = _in_turn(sqlite.SqliteOnlineStore.plan)
     teardown = _in_turn(sqlite.SqliteOnlineStore.teardown)
+
+    def online_write_batch(self, config: Any, table: Any, data: Any, progress: Any) -> None:
+        """Feast's method of that name; vectors and texts to search are written by Feast."""
+        settings = config.online_store
+        is_searched = (
+            settings.vector_enabled
+            or settings.text_search_enabled
+            or settings.enable_openai_compatible_store
+        )
+        writer = sqlite.SqliteOnlineStore if is_searched else NativeWrites
+        with self.turn(config):
+            writer.online_write_batch(self, config, table, data, progress)
 
     async def get_online_features_async(self, *args: Any, **kwargs: Any) -> Any:
         """See :meth:`get_online_features`, which runs on a thread of its own."""

@@ -7,6 +7,7 @@ mod asynchronous;
 mod cluster;
 mod codec;
 mod connection;
+mod delete;
 mod fresh;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::asynchronous::{self, Reason, Stop};
+use super::delete::Deleter;
 use super::options::Options;
 use super::pool::Pool;
 use super::reader::Reader;
@@ -164,6 +165,36 @@ impl Primary {
         let pool = self.pool(call).map_err(Failure::unreachable)?;
         let mut lease = pool.take(call).map_err(|error| self.failed(&pool, error, true))?;
         let outcome = writer.run(&mut lease.connection, call);
+        let is_unreachable = !lease.connection.has_answered();
+        lease.give_back();
+        outcome.map_err(|error| self.failed(&pool, error, is_unreachable))
+    }
+
+    /// Deletes everything that `deleter` is about; from the beginning where a connection broke.
+    pub(super) fn delete(&self, deleter: &mut Deleter<'_>, call: &Call<'_>) -> Result<()> {
+        let mut retry = Retry::new(self.options().io_timeout);
+        let mut deleted = deleter.deleted();
+        loop {
+            let Err(failure) = self.try_delete(deleter, call) else { return Ok(()) };
+            if deleter.deleted() != deleted {
+                deleted = deleter.deleted();
+                retry = Retry::new(self.options().io_timeout);
+            }
+            if failure.is_unreachable && self.is_given_up(&retry) {
+                return Err(failure.error);
+            }
+            retry.pause(failure.error, call)?;
+        }
+    }
+
+    fn try_delete(
+        &self,
+        deleter: &mut Deleter<'_>,
+        call: &Call<'_>,
+    ) -> std::result::Result<(), Failure> {
+        let pool = self.pool(call).map_err(Failure::unreachable)?;
+        let mut lease = pool.take(call).map_err(|error| self.failed(&pool, error, true))?;
+        let outcome = deleter.run(&mut lease.connection, call);
         let is_unreachable = !lease.connection.has_answered();
         lease.give_back();
         outcome.map_err(|error| self.failed(&pool, error, is_unreachable))

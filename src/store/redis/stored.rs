@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::asynchronous;
 use super::cluster::{AsyncClusterReader, Cluster, ClusterReader, ClusterWriter};
+use super::delete::Deleter;
 use super::fresh::Learned;
 use super::handshake::Purpose;
 use super::options::Options;
@@ -22,8 +23,8 @@ use crate::config::{ReadCommand, RedisConfig, RedisType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
 use crate::store::{
-    EqualTimestamps, OnlineStore, Reading, RowSink, StoreReader, StoredGroup, StoredView,
-    WriteBatch, WriteReport,
+    DeletedView, EqualTimestamps, OnlineStore, Reading, RowSink, Scope, StoreReader, StoredGroup,
+    StoredView, WriteBatch, WriteReport,
 };
 use crate::value::PackedBytes;
 
@@ -116,6 +117,17 @@ impl OnlineStore for RedisStore {
             }
             Topology::Cluster(cluster) => ClusterWriter::new(cluster, writer).run(call),
         }
+    }
+
+    fn delete(&self, views: &[DeletedView], scope: Scope, call: &Call<'_>) -> Result<u64> {
+        let mut deleter = Deleter::new(views, scope, self.server.project.as_bytes());
+        if !views.is_empty() {
+            match &self.server.topology {
+                Topology::Primary(primary) => primary.delete(&mut deleter, call)?,
+                Topology::Cluster(cluster) => cluster.delete(&mut deleter, call)?,
+            }
+        }
+        Ok(deleter.deleted())
     }
 
     fn prepare(&self, _views: &[StoredView], call: &Call<'_>) -> Result<()> {

@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::process_local::ProcessLocal;
 use crate::process_local::fork_gate::NoFork;
 use crate::store::{
-    EqualTimestamps, OnlineStore, RowSink, StoreReader, StoredGroup, StoredView, WriteBatch,
-    WriteReport,
+    DeletedView, EqualTimestamps, OnlineStore, RowSink, Scope, StoreReader, StoredGroup,
+    StoredView, WriteBatch, WriteReport,
 };
 use crate::value::PackedBytes;
 
@@ -103,6 +103,12 @@ impl OnlineStore for SqliteStore {
     fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport> {
         self.file.run(Access::Create, call, |connection| {
             writer::write(connection, &self.file.project, batch, self.equal_timestamps, call)
+        })
+    }
+
+    fn delete(&self, views: &[DeletedView], _scope: Scope, call: &Call<'_>) -> Result<u64> {
+        self.file.run(Access::Create, call, |connection| {
+            table::drop_all(connection, &self.file.project, views, call)
         })
     }
 

@@ -5,7 +5,7 @@ use super::connection::Connection;
 use super::refusal;
 use crate::call::Call;
 use crate::error::Result;
-use crate::store::StoredView;
+use crate::store::{DeletedView, StoredView};
 
 /// The table of `view`, quoted for SQL.
 pub(super) fn name(project: &str, view: &str) -> String {
@@ -34,6 +34,27 @@ pub(super) fn create(
             create_one(connection, project, view, call)
                 .map_err(|error| error.context(format_args!("view '{}'", view.name)))
         })
+    })
+}
+
+/// Drops the tables of `views`; gives how many were there.
+pub(super) fn drop_all(
+    connection: &Connection,
+    project: &str,
+    views: &[DeletedView],
+    call: &Call<'_>,
+) -> Result<u64> {
+    connection.transaction("BEGIN IMMEDIATE", call, || {
+        let mut dropped = 0;
+        for view in views {
+            call.check()?;
+            let name = &view.stored.name;
+            if has_column(connection, project, name, "entity_key", call)? {
+                connection.execute(&format!("DROP TABLE {}", self::name(project, name)), call)?;
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
     })
 }
 
@@ -69,13 +90,24 @@ fn is_complete(
     view: &StoredView,
     call: &Call<'_>,
 ) -> Result<bool> {
-    let refused =
-        |source| refusal::refused_for_view(connection.path(), "SELECT", &view.name, source);
-    let sql = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = 'value_text'";
+    has_column(connection, project, &view.name, "value_text", call)
+}
+
+fn has_column(
+    connection: &Connection,
+    project: &str,
+    view: &str,
+    column: &str,
+    call: &Call<'_>,
+) -> Result<bool> {
+    let refused = |source| refusal::refused_for_view(connection.path(), "SELECT", view, source);
+    let sql = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
     let mut statement = connection.prepare(sql, call)?.map_err(refused)?;
-    let table = format!("{project}_{}", view.name);
+    let table = format!("{project}_{view}");
     let count = connection
-        .waiting(call, || statement.query_row([&table], |row| row.get::<_, i64>(0)))?
+        .waiting(call, || {
+            statement.query_row([table.as_str(), column], |row| row.get::<_, i64>(0))
+        })?
         .map_err(refused)?;
     Ok(count > 0)
 }

@@ -10,7 +10,9 @@ use feastrs::materialize::{
     MaterializeRequest, NoProgress, Progress, ViewReport, Window, divide, materialize, select_views,
 };
 use feastrs::registry::{FeatureService, Projection, SourceKind, ViewKind, ViewState};
-use feastrs::store::{OnlineStore, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport};
+use feastrs::store::{
+    DeletedView, OnlineStore, Scope, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport,
+};
 use feastrs::value::ValueType;
 use feastrs::{Error, ErrorKind, Result};
 
@@ -35,6 +37,10 @@ impl OnlineStore for BadStore {
                 std::thread::sleep(Duration::from_millis(1));
             },
         }
+    }
+
+    fn delete(&self, _: &[DeletedView], _: Scope, _: &Call<'_>) -> Result<u64> {
+        unreachable!("a materialization deletes nothing")
     }
 
     fn prepare(&self, _: &[StoredView], _: &Call<'_>) -> Result<()> {

@@ -17,7 +17,9 @@ use feastrs::materialize::{
     Ledger, MaterializeReport, MaterializeRequest, NoProgress, Progress, Window, materialize,
 };
 use feastrs::registry::{Catalog, DataSource, FeatureView, Field, SourceKind, ViewKind, ViewState};
-use feastrs::store::{OnlineStore, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport};
+use feastrs::store::{
+    DeletedView, OnlineStore, Scope, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport,
+};
 use feastrs::value::arrow::encode_values;
 use feastrs::value::{PackedBytes, ValueType};
 use parquet::arrow::ArrowWriter;
@@ -58,6 +60,10 @@ impl OnlineStore for MemoryStore {
         }
         self.writes.lock().unwrap().push(batch.keys.len());
         Ok(report)
+    }
+
+    fn delete(&self, _: &[DeletedView], _: Scope, _: &Call<'_>) -> Result<u64> {
+        unreachable!("a materialization deletes nothing")
     }
 
     fn prepare(&self, _: &[StoredView], _: &Call<'_>) -> Result<()> {

@@ -9,6 +9,7 @@
 
 mod async_reader;
 mod attempts;
+mod delete;
 mod fetch;
 mod lane;
 mod nodes;
