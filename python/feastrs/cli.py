@@ -280,10 +280,14 @@ def _print_report(options: argparse.Namespace, report: MaterializationReport) ->
         output.print_json({"views": views, "delegated": report.delegated, "failures": failures})
         return
     rows: list[Sequence[object]] = [
-        (v.view, v.start, v.end, v.rows_read, v.entities_written, f"{v.seconds:.2f}")
+        (
+            *(v.view, v.start, v.end, v.rows_read, v.entities_written),
+            *(v.rows_older, v.null_keys, f"{v.seconds:.2f}"),
+        )
         for v in report.views
     ]
-    output.print_table(("VIEW", "START", "END", "ROWS", "ENTITIES", "SECONDS"), rows)
+    titles = ("VIEW", "START", "END", "ROWS", "ENTITIES", "OLDER", "NULL KEYS", "SECONDS")
+    output.print_table(titles, rows)
     for view, reason in report.delegated.items():
         print(f"{view}: by Feast ({reason})")
     for done in report.views:

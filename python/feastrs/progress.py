@@ -27,6 +27,14 @@ class ViewReport(Protocol):
         """Entities whose newest row was written."""
 
     @property
+    def rows_older(self) -> int:
+        """Entities left alone because the store has a newer row."""
+
+    @property
+    def null_keys(self) -> int:
+        """Rows left out because a join key is null."""
+
+    @property
     def seconds(self) -> float:
         """Wall-clock time of the view."""
 
@@ -122,10 +130,11 @@ class Progress:
             self._end_line()
         else:
             _LOG.info(
-                "materialized %s: %s rows read, %s entities written, %.1f s",
+                "materialized %s: %s rows read, %s entities written%s, %.1f s",
                 view,
                 f"{report.rows_read:,}",
                 f"{report.entities_written:,}",
+                _left_out(report),
                 report.seconds,
             )
         # What is said next is about another view.
@@ -180,3 +189,8 @@ class Progress:
             self._stream.flush()
         except (OSError, ValueError):  # the terminal went away: the job matters more
             self._is_terminal = False
+
+
+def _left_out(report: ViewReport) -> str:
+    older = f", {report.rows_older:,} older than the store" if report.rows_older else ""
+    return older + (f", {report.null_keys:,} without a key" if report.null_keys else "")

@@ -126,6 +126,25 @@ def test_a_source_that_is_empty_in_the_window_is_recorded_and_told(
     assert recorded(repo, "v") == [(AT + HOUR, AT + 2 * HOUR)]
 
 
+def test_what_was_left_out_is_logged(
+    tmp_path: Path, redis7: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"materialization": {"on_null_key": "skip"}}
+    repo = plain(tmp_path).open(tmp_path / "repo", redis7, settings=settings)
+    store = repo.ours()
+    store.materialize(EARLY, LATE)
+    older = driver_ids([0, None, 7])
+    times = pa.array([AT - HOUR] * older.num_rows, TIME)
+    pq.write_table(older.set_column(1, "event_timestamp", times), tmp_path / "v.parquet")
+
+    with caplog.at_level(logging.INFO, "feastrs"):
+        [line] = store.materialize(EARLY, LATE)
+
+    assert (line.entities_written, line.rows_older, line.null_keys) == (1, 1, 1)
+    said = "v: 3 rows read, 1 entities written, 1 older than the store, 1 without a key, "
+    assert said in caplog.text
+
+
 def test_late_rows_come_with_an_overlap(tmp_path: Path, redis7: RedisServer) -> None:
     repo = plain(tmp_path).open(tmp_path / "repo", redis7)
     store = repo.ours()
