@@ -8,13 +8,18 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from feastrs import errors
 from feastrs.delegation import FeastBacked
 
 if TYPE_CHECKING:
     from feastrs._native import Store
+
+
+# Views that the core writes, those that only Feast can, each with the reason, services whose
+# vectors are to be computed anew, and views whose source the core can append to.
+_Targets: TypeAlias = tuple[list[str], dict[str, str], list[str], list[str]]
 
 
 class PushMode(enum.Enum):
@@ -77,6 +82,9 @@ class WriteReport:
     delegated: dict[str, str] = field(default_factory=dict)
     """Views that Feast itself wrote, each with the reason."""
 
+    appended: dict[str, int] = field(default_factory=dict)
+    """Rows added to the offline source of each view; views that share a source get them once."""
+
     @property
     def entities_written(self) -> int:
         """Entities written, all views together."""
@@ -87,6 +95,7 @@ class WriteReport:
 
     def __str__(self) -> str:
         lines = [str(view) for view in self.views]
+        lines += [f"{view}: {rows:,} rows added offline" for view, rows in self.appended.items()]
         lines += [f"{view}: by Feast ({reason})" for view, reason in self.delegated.items()]
         return "\n".join(lines) or "nothing written"
 
@@ -235,7 +244,7 @@ class OnlineWrites(FeastBacked):
         try:
             targets = self._native.view_targets(view, allow_cache)
         except errors.NeedsFeastError as reason:
-            targets = [], {view: str(reason)}, []
+            targets = [], {view: str(reason)}, [], []
         return _Write(self, frame, targets, PushMode.ONLINE, allow_cache, transforms)
 
     def _push(
@@ -252,7 +261,7 @@ class OnlineWrites(FeastBacked):
             targets = self._native.push_targets(push_source, allow_cache)
         except errors.NeedsFeastError as reason:
             fed = self._feast_store(reason)._fvs_for_push_source_or_raise(push_source, allow_cache)
-            targets = [], {view.name: str(reason) for view in fed}, []
+            targets = [], {view.name: str(reason) for view in fed}, [], []
         return _Write(self, frame, targets, mode, allow_cache, transforms)
 
 
@@ -263,59 +272,63 @@ class _Write:
         self,
         store: OnlineWrites,
         frame: Any,
-        targets: tuple[list[str], dict[str, str], list[str]],
+        targets: _Targets,
         mode: PushMode,
         allow_cache: bool,
         transforms: bool,
     ) -> None:
-        ours, feasts, precomputed = targets
-        self.store, self.frame, self.ours = store, frame, ours
+        ours, feasts, precomputed, appendable = targets
+        is_online, is_offline = mode is not PushMode.OFFLINE, mode is not PushMode.ONLINE
+        views = [*ours, *feasts] if is_offline else []
+        self.store, self.frame, self.table = store, frame, None
+        self.ours = ours if is_online else []
+        self.appended = [view for view in views if view in appendable]
         self.report = WriteReport()
         # What Feast does after us, in this order. Made now: without Feast nothing is written.
         self.by_feast: list[Callable[[], Any]] = []
-        if mode is PushMode.OFFLINE:
-            self.ours, online = [], {}
-        else:
-            online = feasts
-        offline = [*ours, *feasts] if mode is not PushMode.ONLINE else []
-        renewed = precomputed if mode is not PushMode.OFFLINE else []
-        if not (online or offline or renewed):
-            return
-        reasons = dict(online)
-        reasons |= {
-            view: "; ".join(filter(None, [online.get(view), "it is written offline"]))
-            for view in offline
+        online = feasts if is_online else {}
+        offline = [view for view in views if view not in appendable]
+        # Feast itself renews them after a push alone.
+        renewed = precomputed if is_online else []
+        if online or offline or renewed:
+            self._leave_to_feast(online, offline, renewed, allow_cache, transforms)
+        if self.appended:
+            self.table = self.frame = _as_table(self.frame)
+
+    def _leave_to_feast(
+        self,
+        online: dict[str, str],
+        offline: list[str],
+        renewed: list[str],
+        allow_cache: bool,
+        transforms: bool,
+    ) -> None:
+        reasons = {
+            view: online.get(view) or "its source is Feast's" for view in (*online, *offline)
         }
         why = "; ".join(f"view '{view}': {reason}" for view, reason in reasons.items())
-        why = why or f"the vectors of {', '.join(renewed)} are computed"
-        feast = store._feast_store(errors.NeedsFeastError(why))
+        why = why or f"the vectors of {', '.join(renewed)} have to be computed anew"
+        feast = self.store._feast_store(errors.NeedsFeastError(why))
         self.report.delegated.update(reasons)
-        if online or offline:
-            self.frame, pandas_frame = _for_both(frame)
-        for view in online:
-            write = functools.partial(
-                feast.write_to_online_store,
-                view,
-                pandas_frame,
-                allow_registry_cache=allow_cache,
-                transform_on_write=transforms,
-            )
-            self.by_feast.append(write)
-        for view in offline:
-            write = functools.partial(
-                feast.write_to_offline_store,
-                view,
-                _as_frame(pandas_frame),
-                allow_registry_cache=allow_cache,
-            )
-            self.by_feast.append(write)
-        # Feast itself renews them after a push alone.
+        cache = {"allow_registry_cache": allow_cache}
+        add = self.by_feast.append
+        if reasons:
+            self.frame, given = _for_both(self.frame)
+            for view in online:
+                write = functools.partial(feast.write_to_online_store, view, given, **cache)
+                add(functools.partial(write, transform_on_write=transforms))
+            for view in offline:
+                add(
+                    functools.partial(feast.write_to_offline_store, view, _as_frame(given), **cache)
+                )
         for service in renewed:
-            self.by_feast.append(functools.partial(feast.precompute_feature_service, service))
+            add(functools.partial(feast.precompute_feature_service, service))
 
     def run(self) -> None:
         if self.ours:
             self.tell(self.store._native.write_frame(self.ours, self.frame))
+        if self.appended:
+            self.append()
         for call in self.by_feast:
             call()
 
@@ -327,8 +340,13 @@ class _Write:
         if self.ours:
             start = self.store._native.start_write_frame
             self.tell(await event_loop.answer(start, self.ours, self.frame))
+        if self.appended:
+            await asyncio.to_thread(self.append)
         for call in self.by_feast:
             await asyncio.to_thread(call)
+
+    def append(self) -> None:
+        self.report.appended.update(self.store._native.append_frame(self.appended, self.table))
 
     def tell(self, written: Sequence[tuple[str, int, int, int, int, str | None]]) -> None:
         for view, rows, entities, older, null_keys, nothing in written:
@@ -367,6 +385,23 @@ def _for_both(frame: Any) -> tuple[Any, Any]:
 
     table = pyarrow.table(frame)
     return table, table.to_pandas()
+
+
+def _as_table(frame: Any) -> Any:
+    """Something with an Arrow capsule that can be read more than once."""
+    try:
+        import pyarrow
+    except ImportError as missing:
+        raise errors.NeedsFeastError(
+            "rows for the offline store are made a table by pyarrow, which is not installed; "
+            "install it with pip install 'feastrs[pyarrow]'"
+        ) from missing
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(frame, pandas.DataFrame):
+        return pyarrow.Table.from_pandas(frame, preserve_index=False)
+    if isinstance(frame, list):
+        return pyarrow.Table.from_pylist(frame)
+    return pyarrow.table(dict(frame) if isinstance(frame, Mapping) else frame)
 
 
 def _as_frame(frame: Any) -> Any:

@@ -1,10 +1,12 @@
 //! Batch sources on their way in: which files a source is ([`source`]), on disk or in an object
 //! store (`bucket`, `objects`, `object_file`), their rows
 //! ([`scan`]), their times ([`timestamps`]), and the newest row of each entity: in memory
-//! (`latest`) or past it (`spill`), which [`decider`] chooses.
+//! (`latest`) or past it (`spill`), which [`decider`] chooses. And on their way out: rows added
+//! to a source ([`append`](mod@append)).
 //!
 //! Must not know online stores: what is decided here is written by `materialize`.
 
+pub mod append;
 mod bucket;
 pub mod decider;
 mod latest;
@@ -18,6 +20,7 @@ pub mod source;
 mod spill;
 pub mod timestamps;
 
+pub use append::append;
 pub use bucket::StopSwitch;
 pub use decider::{CandidateBatch, Decider};
 pub use latest::{Candidate, KeyHasher};

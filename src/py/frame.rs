@@ -50,7 +50,7 @@ impl<'py> Given<'py> {
             return of_rows(list);
         }
         if frame.hasattr("__arrow_c_stream__")? || frame.hasattr("__arrow_c_array__")? {
-            return of_arrow(frame);
+            return arrow_batches(frame).map(Given::Batches);
         }
         match frame.cast::<PyMapping>() {
             Ok(mapping) => of_mapping(mapping),
@@ -81,15 +81,15 @@ impl<'py> Given<'py> {
     }
 }
 
-fn of_arrow<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Given<'py>> {
+/// The batches of anything with an Arrow capsule.
+pub fn arrow_batches(frame: &Bound<'_, PyAny>) -> PyResult<Vec<RecordBatch>> {
     let reader = frame.extract::<AnyRecordBatch>()?.into_reader()?;
     // Whoever makes the stream may want the GIL for each batch.
     let batches = frame.py().detach(|| reader.collect::<std::result::Result<_, _>>());
-    let batches = batches.map_err(|cause| {
+    Ok(batches.map_err(|cause| {
         let message = "the Arrow stream could not be read";
         Error::new(ErrorKind::InvalidArgument, message).with_source(cause)
-    })?;
-    Ok(Given::Batches(batches))
+    })?)
 }
 
 /// An instance of a class that only pandas has made: it need not be imported for others.
@@ -225,13 +225,26 @@ fn array(values: &Bound<'_, PyAny>) -> PyResult<Option<ArrayRef>> {
     if let Ok(array) = values.cast::<PyUntypedArray>() {
         return of_numpy(array, None);
     }
-    if values.hasattr("__arrow_c_array__")? || values.hasattr("__arrow_c_stream__")? {
-        return of_capsule(values).map(Some);
-    }
-    // A pandas Series, or something like it.
     let py = values.py();
-    let Some(inner) = values.getattr_opt(intern!(py, "values"))? else { return Ok(None) };
-    let dtype = values.getattr(intern!(py, "dtype"))?;
+    let dtype = values.getattr_opt(intern!(py, "dtype"))?;
+    let inner = match dtype {
+        Some(_) => values.getattr_opt(intern!(py, "values"))?,
+        None => None,
+    };
+    let (Some(inner), Some(dtype)) = (inner, dtype) else {
+        let has = |name| values.hasattr(name);
+        return match has("__arrow_c_array__")? || has("__arrow_c_stream__")? {
+            true => of_capsule(values).map(Some),
+            false => Ok(None),
+        };
+    };
+    // A pandas Series. Numbers are taken from NumPy's memory without asking for more.
+    if let Ok(array) = inner.cast::<PyUntypedArray>()
+        && array.dtype().kind() != b'M'
+        && let Some(array) = of_numpy(array, None)?
+    {
+        return Ok(Some(array));
+    }
     let zone = dtype.getattr_opt(intern!(py, "tz"))?.map(|zone| zone.str()).transpose()?;
     let is_utc = zone.as_ref().is_some_and(|zone| zone == "UTC");
     if let Ok(array) = inner.cast::<PyUntypedArray>()

@@ -31,8 +31,8 @@ use super::registry;
 use super::signals::interruptible;
 
 /// Views that the core writes, those that only Feast can, each with the reason, and services
-/// whose vectors are to be computed anew.
-type Targets = (Vec<String>, BTreeMap<String, String>, Vec<String>);
+/// whose vectors are to be computed anew; and views whose source the core can append to.
+type Targets = (Vec<String>, BTreeMap<String, String>, Vec<String>, Vec<String>);
 type Dicts<'py> = Vec<Bound<'py, PyDict>>;
 
 /// One feature repository, opened.
@@ -531,8 +531,25 @@ impl Store {
 
         Ok(deleted)
     }
+
+    /// Adds the rows of `frame`, which has an Arrow capsule, to the batch sources of `views`; gives
+    /// how many, view by view.
+    fn append_frame(
+        &self,
+        feature_views: Vec<String>,
+        frame: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<(String, u64)>> {
+        let py = frame.py();
+        let catalog = self.present_catalog(py)?;
+        let batches = super::frame::arrow_batches(frame)?;
+        let views = feature_views.iter().map(|name| catalog.view(name));
+        let views = views.collect::<Result<Vec<_>>>()?;
+
+        let append = || frame::append_frame(&views, &batches, &self.config, &interruptible());
+        Ok(py.detach(append)?)
+    }
 }
 
 fn targets(targets: frame::FrameTargets) -> Targets {
-    (targets.native, targets.feasts, targets.precomputed)
+    (targets.native, targets.feasts, targets.precomputed, targets.appendable)
 }

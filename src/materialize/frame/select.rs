@@ -15,6 +15,8 @@ pub struct FrameTargets {
     pub feasts: BTreeMap<String, String>,
     /// Services with ready-made vectors of any of the views: to be computed anew.
     pub precomputed: Vec<String>,
+    /// Those whose batch source the core can append to.
+    pub appendable: Vec<String>,
 }
 
 /// The one view of that name (`feast/feature_store.py::write_to_online_store`).
@@ -65,6 +67,8 @@ fn divided(catalog: &Catalog, config: &RepoConfig, views: &[&FeatureView]) -> Fr
         service.precompute_online
             && service.projections.iter().any(|projection| is_written(&projection.view))
     });
+    let appendable = views.iter().filter(|view| is_appendable(view, config));
+    targets.appendable = appendable.map(|view| view.name.clone()).collect();
     targets.precomputed = services.map(|service| service.name.clone()).collect();
     targets
 }
@@ -83,6 +87,21 @@ fn obstacle(view: &FeatureView) -> Option<&'static str> {
         _ if has_vectors() => Some("has a feature that is searched by vectors"),
         _ => None,
     }
+}
+
+/// Whether rows can be added to the view's batch source: Parquet on disk, one file or a folder,
+/// whose columns have the names that the view has.
+fn is_appendable(view: &FeatureView, config: &RepoConfig) -> bool {
+    let is_file_store = matches!(config.offline_store_type.as_str(), "file" | "dask" | "duckdb");
+    is_file_store
+        && view.kind != ViewKind::OnDemand
+        && view.batch_source.as_ref().is_some_and(|source| {
+            let scheme = source.path.split_once("://").map(|(scheme, _)| scheme);
+            source.kind == SourceKind::Parquet
+                && matches!(scheme, None | Some("file"))
+                && source.field_mapping.is_empty()
+                && !source.path.contains(['*', '?', '['])
+        })
 }
 
 fn repo_obstacle(config: &RepoConfig) -> Option<String> {

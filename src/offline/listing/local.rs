@@ -26,7 +26,7 @@ pub fn find(path: &str, repo_path: Option<&Path>) -> Result<Vec<FoundFile>> {
 }
 
 /// The local path that `path` stands for (`FileSource.get_uri_for_file_path`).
-fn resolve(path: &str, repo_path: Option<&Path>) -> Result<PathBuf> {
+pub fn resolve(path: &str, repo_path: Option<&Path>) -> Result<PathBuf> {
     let local = match path.split_once("://") {
         Some(("file", rest)) => rest.strip_prefix("localhost").unwrap_or(rest),
         // Object stores were told apart before.

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
-pub(super) use local::find;
+pub(super) use local::{find, resolve};
 pub(super) use object::{prefix_of, select};
 
 /// Stands in a folder's name for a null.

@@ -202,17 +202,40 @@ def test_offline(mode: str, is_async: bool, tmp_path: Path, redis7: RedisServer)
     frame = FRAME.iloc[[0, 2]].reset_index(drop=True)
     stock.stock().push("stars", frame, to=PushMode[mode])
     if is_async:
-        asyncio.run(ours.ours().push_async("stars", frame, to=mode.lower()))
+        report = asyncio.run(ours.ours().push_async("stars", frame, to=mode.lower()))
     else:
-        ours.ours().push("stars", pa.Table.from_pandas(frame), to=mode.lower())
+        report = ours.ours().push("stars", pa.Table.from_pandas(frame), to=mode.lower())
 
     left, right = (pd.read_parquet(file) for file in (our_file, stock_file))
     order = ["driver_id", "event_timestamp", "rate"]
     left, right = (rows.sort_values(order).reset_index(drop=True) for rows in (left, right))
     assert len(left) == 3
     pd.testing.assert_frame_equal(left, right)
+    assert report.appended == {"starred": 2}
+    assert "starred" not in report.delegated
     written = assert_same_rows(ours, stock)
     assert written == (2 if "ONLINE" in mode else 0)
+
+
+def test_views_of_one_source_get_rows_offline_once(tmp_path: Path) -> None:
+    """Stock Feast adds them once for each view."""
+    folders = [tmp_path / side for side in ("ours", "stock")]
+    repos = []
+    for folder in folders:
+        folder.mkdir()
+        repos.append(make(folder).open(folder / "repo"))
+    ours, stock = repos
+    stock.stock().push("clicks", FRAME, to=PushMode.OFFLINE)
+    rows = FRAME.to_dict("records")
+    for given in (FRAME, rows, FRAME.to_dict("list")):
+        report = ours.ours().push("clicks", given, to="offline")
+        assert sorted(report.appended.values()) == [0, 3]
+    assert len(pd.read_parquet(folders[0] / "batch.parquet")) == 1 + 3 * 3
+    assert len(pd.read_parquet(folders[1] / "batch.parquet")) == 1 + 3 * 2
+
+    with pytest.raises(ValueError, match=r"missing are \[rate\], too many are \[\]"):
+        ours.ours().push("clicks", FRAME.drop(columns="rate"), to="offline")
+    assert len(pd.read_parquet(folders[0] / "batch.parquet")) == 1 + 3 * 3
 
 
 def assert_same_rows(ours: Repo, stock: Repo) -> int:

@@ -273,7 +273,6 @@ def test_the_login_of_a_registry_is_not_printed(demo: Applied, tmp_path: Path) -
 # Each with `store` opened on a repo, in a process where feast can't be imported.
 WITHOUT_FEAST: dict[str, Callable[[Repo], None]] = {
     "store.apply([])": lambda repo: None,
-    "store.push('driver_push', {}, to='offline')": lambda repo: None,
     "store.write_to_online_store('doubled', {})": lambda repo: None,
     "store.registry.list_permissions('demo')": lambda repo: None,
     "store.get_historical_features(None, [])": lambda repo: None,
