@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_materialize(commands)
+    _add_compact_intervals(commands)
     _add_get_online_features(commands)
     for kind in output.KINDS:
         _add_kind(commands, kind)
@@ -173,6 +174,20 @@ def _add_materialize(commands: Any) -> None:
             metavar="V",
             help="a version (such as v2) of the one view named; goes through Feast",
         )
+
+
+def _add_compact_intervals(commands: Any) -> None:
+    command = _add_command(
+        commands, "compact-intervals", "join materialization intervals that overlap or touch"
+    )
+    command.add_argument(
+        "-v",
+        "--views",
+        action="append",
+        metavar="VIEW",
+        help="a feature view; repeat for more (default: all)",
+    )
+    command.set_defaults(command=_compact_intervals)
 
 
 def _add_get_online_features(commands: Any) -> None:
@@ -295,6 +310,14 @@ def _print_report(options: argparse.Namespace, report: MaterializationReport) ->
             print(f"{done.view}: no rows within the window; the interval is recorded")
     for name in report.failures:
         print(f"{name}: failed")
+
+
+def _compact_intervals(options: argparse.Namespace) -> None:
+    changed = _open(options).compact_materialization_intervals(options.views)
+    if options.json:
+        output.print_json(changed)
+    else:
+        output.print_table(("VIEW", "INTERVALS"), list(changed.items()))
 
 
 def _get_online_features(options: argparse.Namespace) -> None:

@@ -568,6 +568,30 @@ class FeatureStore(OnlineWrites):
             raise MaterializationError.of(report)
         return report
 
+    def compact_materialization_intervals(
+        self, feature_views: list[str] | None = None
+    ) -> dict[str, int]:
+        """Joins recorded intervals that overlap or touch, which years of small runs leave many of.
+
+        What is covered stays the same, and so does where an incremental run begins.
+
+        Args:
+            feature_views: names; all views by default.
+
+        Returns:
+            For each view that was changed, how many intervals it has now.
+
+        Raises:
+            feastrs.errors.FeatureViewNotFoundException: a view is not in the registry.
+            feastrs.errors.NeedsFeastError: the registry is not one that feastrs writes.
+
+        Example:
+            >>> store.compact_materialization_intervals(["driver_stats"])
+            {}
+        """
+        changed = self._native.compact_intervals(feature_views)
+        return {view: after for view, _, after in changed}
+
     def _online_views(self) -> list[str]:
         on_demand: list[Any] = self.list_on_demand_feature_views()
         by_default = [

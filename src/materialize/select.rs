@@ -53,17 +53,23 @@ fn named<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c FeatureView> {
     ))
 }
 
-/// Why the native path can't materialize `view` rightly, as the end of a sentence that begins
-/// with the view: "has a transformation". `None` if it can. Such views go through Feast.
-pub fn native_obstacle(view: &FeatureView, catalog: &Catalog) -> Option<String> {
+/// Why rows of the source are not all that it takes to materialize `view`, wherever the source
+/// is; as the end of a sentence that begins with the view.
+pub fn definition_obstacle(view: &FeatureView) -> Option<String> {
     if view.kind == ViewKind::OnDemand {
         return Some("is an on-demand view, whose function is Python".to_owned());
     }
     if !view.beyond_native.is_empty() {
         return Some(view.beyond_native.join(" and "));
     }
-    if view.offline {
-        return Some("is also written to the offline store (`offline=True`)".to_owned());
+    view.offline.then(|| "is also written to the offline store (`offline=True`)".to_owned())
+}
+
+/// Why the native path can't materialize `view` rightly, as the end of a sentence that begins
+/// with the view: "has a transformation". `None` if it can. Such views go through Feast.
+pub fn native_obstacle(view: &FeatureView, catalog: &Catalog) -> Option<String> {
+    if let Some(obstacle) = definition_obstacle(view) {
+        return Some(obstacle);
     }
     let is_precomputed = |name: &str| view.name == name;
     let service = catalog.services.iter().find(|service| {

@@ -55,6 +55,14 @@ impl FrameWrite {
         Ok(FrameWrite { parts, options: options(config), online })
     }
 
+    /// The same for rows of a source: of equal event timestamps the newest by created timestamp
+    /// is written, whatever is done to the stored one, and rows of nothing but nulls are, too.
+    pub fn of_source(mut self) -> Self {
+        self.options.equal_timestamps = EqualTimestamps::Overwrite;
+        self.options.writes_bare = true;
+        self
+    }
+
     /// Writes view after view.
     pub fn run(&self, call: &Call<'_>) -> Result<Vec<FrameReport>> {
         let store = self.online.as_ref();
@@ -75,6 +83,7 @@ fn options(config: &RepoConfig) -> FrameOptions {
         skip_null_keys: config.materialization.skip_null_keys,
         equal_timestamps: if skips { EqualTimestamps::Skip } else { EqualTimestamps::Overwrite },
         write_rows: config.materialization.online_write_batch_size,
+        writes_bare: false,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::call::{Call, Interrupt, now_micros};
 use crate::config::RepoConfig;
 use crate::error::{Error, Result};
 use crate::materialize::{self, KeptByOthers, Ledger, MaterializeRequest, Progress, Window};
-use crate::registry::RegistryCache;
+use crate::registry::{self, RegistryCache};
 use crate::store::OnlineStore;
 
 use super::signals::{self, Signals};
@@ -165,4 +165,29 @@ pub fn run(
     let done = report.views.into_iter().map(|report| ViewReport { report }).collect();
     let failed = report.failures.into_iter().map(|failure| (failure.view, failure.error.into()));
     Ok((done, failed.collect()))
+}
+
+/// Joins the recorded intervals of views; the names of those changed, and how many intervals each
+/// had and has.
+pub fn compact_intervals(
+    registry: &RegistryCache,
+    views: Option<Vec<String>>,
+    call: Call<'_>,
+) -> Result<Vec<(String, usize, usize)>> {
+    let catalog = registry.refresh(call)?;
+    let views = match views {
+        Some(names) => names.iter().map(|name| catalog.view(name)).collect::<Result<Vec<_>>>()?,
+        None => catalog.views.iter().collect(),
+    };
+    let mut changed = Vec::new();
+    for view in views {
+        let before = view.materialization_intervals.len();
+        if registry::compact_intervals(&view.materialization_intervals).len() == before {
+            continue;
+        }
+        let after = registry.compact_intervals(call, &view.name)?;
+        let after = after.view(&view.name)?.materialization_intervals.len();
+        changed.push((view.name.clone(), before, after));
+    }
+    Ok(changed)
 }

@@ -494,6 +494,41 @@ impl Store {
         Ok(reads.get().start_write(write, future.unbind())?)
     }
 
+    /// Why rows of its source, which Feast's offline store gives, can't be written to a view as
+    /// they are; None if they can.
+    fn source_rows_obstacle(&self, py: Python<'_>, feature_view: &str) -> PyResult<Option<String>> {
+        let catalog = self.catalog(py, true)?;
+        Ok(frame::of_source(catalog.view(feature_view)?, &self.config))
+    }
+
+    /// Writes the newest row of each entity of `frame`, which holds rows of the view's source.
+    fn write_source_rows(
+        &self,
+        feature_view: String,
+        frame: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<Written>> {
+        let write = self.frame_write(&[feature_view], frame)?.of_source();
+
+        let reports = frame.py().detach(|| write.run(&interruptible()))?;
+
+        Ok(reports.into_iter().map(frame_write::written).collect())
+    }
+
+    /// Joins recorded intervals of views that overlap or touch; all views for None. For each view
+    /// that was changed how many it had, and how many it has.
+    #[pyo3(signature = (feature_views = None))]
+    fn compact_intervals(
+        &self,
+        py: Python<'_>,
+        feature_views: Option<Vec<String>>,
+    ) -> PyResult<Vec<(String, usize, usize)>> {
+        let changed = py.detach(|| {
+            materialize::compact_intervals(self.registry()?, feature_views, interruptible())
+        })?;
+
+        Ok(changed)
+    }
+
     /// Writes rows that are messages of Feast's already, as `online_write_batch` is given them:
     /// of each entity the newest. How many the store took, and how many it has newer ones of.
     fn write_rows(

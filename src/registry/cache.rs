@@ -191,6 +191,11 @@ impl RegistryCache {
         self.update(call, &self.change(view, ChangeKind::State(state)))
     }
 
+    /// Joins intervals of `view` that overlap or touch.
+    pub fn compact_intervals(&self, call: Call<'_>, view: &str) -> Result<Arc<Catalog>> {
+        self.update(call, &self.change(view, ChangeKind::Compacted))
+    }
+
     fn change(&self, view: &str, kind: ChangeKind) -> Change {
         let (project, view) = (self.0.project.clone(), view.to_owned());
         Change { project, view, kind, now: now_micros() }

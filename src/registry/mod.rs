@@ -13,6 +13,7 @@ mod decode_source;
 mod decode_view;
 mod dtype;
 mod fields;
+mod intervals;
 mod lookup;
 mod messages;
 mod nearest;
@@ -26,4 +27,5 @@ pub use catalog::{
     Projection, SourceKind, Unreadable, VectorIndex, ViewKind, ViewState, ViewVersion,
 };
 pub use decode::decode;
+pub use intervals::compact_intervals;
 pub use lookup::Index;

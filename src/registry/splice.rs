@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::catalog::ViewState;
 use super::fields::{FieldSpan, append, enum_field, fields_of, len_field, replace};
+use super::intervals::compact_intervals;
 use super::messages::{FeatureViewMeta, Interval, Time};
 use super::version_id::new_version_id;
 use crate::error::{Error, ErrorKind, Result};
@@ -52,6 +53,9 @@ pub enum ChangeKind {
     },
     /// Sets where the view is in its life.
     State(ViewState),
+    /// Joins recorded intervals that overlap or touch. What a newer Feast may have put into
+    /// one of them is not kept.
+    Compacted,
 }
 
 impl Change {
@@ -96,6 +100,9 @@ impl Change {
             ChangeKind::Materialized { start, end } => {
                 meta.materialization_intervals.contains(&interval(start, end))
             }
+            ChangeKind::Compacted => {
+                compact_intervals(&intervals(&meta)).len() == meta.materialization_intervals.len()
+            }
         })
     }
 
@@ -126,12 +133,23 @@ impl Change {
         let meta = replace(meta, META_LAST_UPDATED, &time_field(META_LAST_UPDATED, self.now))?;
         let meta = match self.kind {
             ChangeKind::State(state) => with_state(&meta, state)?,
+            ChangeKind::Compacted => self.compacted(&meta)?,
             ChangeKind::Materialized { start, end } => {
                 let interval = len_field(META_INTERVALS, &interval(start, end).encode_to_vec());
                 with_state(&append(&meta, META_INTERVALS, &interval)?, ViewState::AvailableOnline)?
             }
         };
         replace(view, META, &len_field(META, &meta))
+    }
+
+    fn compacted(&self, meta: &[u8]) -> Result<Vec<u8>> {
+        let decoded =
+            FeatureViewMeta::decode(meta).map_err(|error| self.undecodable().with_source(error))?;
+        let compact =
+            compact_intervals(&intervals(&decoded)).into_iter().flat_map(|(start, end)| {
+                len_field(META_INTERVALS, &interval(start, end).encode_to_vec())
+            });
+        replace(meta, META_INTERVALS, &compact.collect::<Vec<u8>>())
     }
 
     fn undecodable(&self) -> Error {
@@ -190,6 +208,12 @@ fn state_number(state: ViewState) -> u64 {
 
 fn time_field(number: u32, micros: i64) -> Vec<u8> {
     len_field(number, &Time::from_micros(micros).encode_to_vec())
+}
+
+fn intervals(meta: &FeatureViewMeta) -> Vec<(i64, i64)> {
+    let micros = |time: &Option<Time>| time.as_ref().map_or(0, Time::micros);
+    let intervals = meta.materialization_intervals.iter();
+    intervals.map(|one| (micros(&one.start_time), micros(&one.end_time))).collect()
 }
 
 fn interval(start: i64, end: i64) -> Interval {
@@ -268,6 +292,23 @@ mod tests {
         let twice = apply_materialization(&once, "p", "s", (2, 3), 10).unwrap();
         let catalog = decode(&twice, "p").unwrap();
         assert_eq!(catalog.view("s").unwrap().materialization_intervals, [(1, 2), (2, 3)]);
+    }
+
+    #[test]
+    fn intervals_are_compacted_and_nothing_else_is_touched() {
+        let mut bytes = registry();
+        for (start, end) in [(1, 2), (7, 8), (2, 3)] {
+            bytes = apply_materialization(&bytes, "p", "a", (start, end), 9).unwrap();
+        }
+        let compaction = change("p", "a", ChangeKind::Compacted, 10);
+        assert!(!compaction.is_in(&bytes).unwrap());
+        let spliced = compaction.apply(&bytes).unwrap();
+        assert!(compaction.is_in(&spliced).unwrap());
+        let catalog = decode(&spliced, "p").unwrap();
+        let view = catalog.view("a").unwrap();
+        assert_eq!(view.materialization_intervals, [(1, 3), (7, 8)]);
+        assert_eq!(view.state, ViewState::AvailableOnline);
+        assert_eq!(count_unknown(&spliced), count_unknown(&registry()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from feast import StreamFeatureView
 from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
 from feast.infra.compute_engines.local.compute import LocalComputeEngine, LocalComputeEngineConfig
+from feast.infra.compute_engines.local.feature_builder import LocalFeatureBuilder
 from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.protos.feast.core.Registry_pb2 import Registry
@@ -51,9 +52,10 @@ class MaterializationEngine(LocalComputeEngine):
     ```
 
     `feast materialize`, `feast materialize-incremental` and the server's `/materialize` then
-    write views as `feastrs.FeatureStore.materialize` does. Views that the core can't do go
-    through Feast's local engine, with a line in the log of `feastrs` that says why. Feast itself
-    keeps the views' states and intervals, as ever.
+    write views as `feastrs.FeatureStore.materialize` does. What only Feast's offline store can
+    read is given to the core as Arrow memory. Views that the core can't do, such as those with
+    transformations, go through Feast's local engine, with a line in the log of `feastrs` that
+    says why. Feast itself keeps the views' states and intervals, as ever.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class MaterializationEngine(LocalComputeEngine):
     ) -> LocalMaterializationJob:
         view = task.feature_view
         try:
-            obstacle = self._obstacle_of_store() or self._write(task)
+            obstacle = self._obstacle_of_store() or self._write(registry, task)
         except Exception as error:
             status = MaterializationJobStatus.ERROR
             return LocalMaterializationJob(_job_id(task), status, error)
@@ -80,19 +82,32 @@ class MaterializationEngine(LocalComputeEngine):
         _LOG.info("materializing %s by Feast's local engine: %s", view.name, obstacle)
         return super()._materialize_one(registry, task, **kwargs)
 
-    def _write(self, task: MaterializationTask) -> str | None:
+    def _write(self, registry: Any, task: MaterializationTask) -> str | None:
         """Writes the rows of `task`, or says why only Feast can."""
         native = self._open(task)
         name = task.feature_view.name
         ours, obstacles = native.materialization_plan([name])
         if not ours:
-            return obstacles[name]
+            obstacle = native.source_rows_obstacle(name)
+            if obstacle is None:
+                _LOG.info("reading the rows of %s by Feast: %s", name, obstacles[name])
+                self._write_source_rows(native, registry, task)
+            return obstacle
         start, end = _micros(task.start_time), _micros(task.end_time)
         with self._turn(), Progress() as progress:
             _, failed = native.materialize(ours, start, end, 0, False, progress)
         for _, error in failed:
             raise error
         return None
+
+    def _write_source_rows(self, native: Store, registry: Any, task: MaterializationTask) -> None:
+        """Writes what the offline store gives, as Arrow memory from beginning to end."""
+        context = self.get_execution_context(registry, task)
+        builder = LocalFeatureBuilder(registry, task, backend=self._get_backend(context))
+        table = builder.build_source_node(task.feature_view).execute(context).data
+        with self._turn():
+            [(view, rows, entities, *_)] = native.write_source_rows(task.feature_view.name, table)
+        _LOG.info("materialized %s: %s rows, %s entities written", view, rows, entities)
 
     def _open(self, task: MaterializationTask) -> Store:
         """The core's store with a registry of the one view."""

@@ -20,5 +20,5 @@ pub mod write;
 pub use append::append_frame;
 pub use columns::{Cells, FrameBatch};
 pub use plan::{FrameColumn, FramePlan};
-pub use select::{FrameTargets, of_push_source, of_view};
+pub use select::{FrameTargets, of_push_source, of_source, of_view};
 pub use write::{FrameOptions, FrameReport, Nothing, write_frame};

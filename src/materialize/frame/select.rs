@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::materialize::select::definition_obstacle;
 use crate::registry::{Catalog, DataSource, FeatureView, SourceKind, VectorIndex, ViewKind};
 
 /// The views that rows are for.
@@ -49,6 +50,13 @@ pub fn of_push_source(catalog: &Catalog, config: &RepoConfig, name: &str) -> Res
         ErrorKind::PushSourceNotFound,
         format!("no feature view has the push source '{name}'; {there_is}"),
     ))
+}
+
+/// Why rows of its source, which Feast's offline store gives, can't be written to `view` as they
+/// are; `None` if they can.
+pub fn of_source(view: &FeatureView, config: &RepoConfig) -> Option<String> {
+    let of_view = || obstacle(view).map(str::to_owned);
+    definition_obstacle(view).or_else(|| repo_obstacle(config)).or_else(of_view)
 }
 
 fn divided(catalog: &Catalog, config: &RepoConfig, views: &[&FeatureView]) -> FrameTargets {

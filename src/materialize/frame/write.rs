@@ -26,6 +26,8 @@ pub struct FrameOptions {
     pub equal_timestamps: EqualTimestamps,
     /// Rows in one write to the store; `None`: ours to choose.
     pub write_rows: Option<usize>,
+    /// A frame is written also where every feature of every row is null.
+    pub writes_bare: bool,
 }
 
 /// What became of a frame.
@@ -67,7 +69,8 @@ pub fn write_frame(
     let named = |error: Error| error.context(format_args!("view '{}'", plan.view));
     let rows: usize = batches.iter().map(|batch| batch.rows).sum();
     let report = FrameReport { view: plan.view.clone(), rows: rows as u64, ..Default::default() };
-    if let Some(nothing) = nothing_in(plan, batches) {
+    let nothing = nothing_in(plan, batches);
+    if let Some(nothing) = nothing.filter(|why| !options.writes_bare || *why == Nothing::NoRows) {
         return Ok(FrameReport { nothing: Some(nothing), ..report });
     }
     let frame = Frame { plan, options, rows };

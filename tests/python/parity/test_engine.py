@@ -12,7 +12,7 @@ import time
 import urllib.request
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import feast
 import pyarrow as pa
@@ -25,7 +25,7 @@ from feast.types import Float64, Int64, String
 
 import feastrs
 from testbed.demo import NATIVE_VIEWS, definitions, make_demo
-from testbed.dump import assert_same_redis, assert_same_sqlite
+from testbed.dump import assert_same_redis, assert_same_sqlite, dump_redis
 from testbed.redis_server import RedisServer, free_port
 from testbed.repo import EARLY, LATE, PLUG_INS, Applied, Repo, apply, file_source
 
@@ -264,21 +264,22 @@ def test_registry_in_a_database(
 
 
 def null_keys(folder: Path) -> Applied:
-    pq.write_table(
-        pa.table(
-            {
-                "driver_id": pa.array([1, None, 3], pa.int64()),
-                "event_timestamp": pa.array([EARLY] * 3),
-                "x": [1.0, 2.0, 3.0],
-            }
-        ),
-        folder / "v.parquet",
-    )
+    columns = {
+        "driver_id": pa.array([1, None, 3], pa.int64()),
+        "event_timestamp": pa.array([EARLY] * 3),
+        "x": [1.0, 2.0, 3.0],
+    }
+    return v_of(pa.table(columns), folder)
+
+
+def v_of(table: pa.Table, folder: Path, **options: Any) -> Applied:
+    """A view `v` of a feature `x`."""
+    pq.write_table(table, folder / "v.parquet")
     view = feast.FeatureView(
         name="v",
         entities=[DRIVER],
         schema=[feast.Field(name="driver_id", dtype=Int64), feast.Field(name="x", dtype=Float64)],
-        source=file_source(folder / "v.parquet"),
+        source=file_source(folder / "v.parquet", **options),
     )
     return apply(folder / "applied", [DRIVER, view])
 
@@ -303,6 +304,65 @@ def test_feastrs_door_on_the_same_file(demo: Applied, redis7: RedisServer, tmp_p
     repo = demo.open(tmp_path, redis7, settings={"batch_engine": {"type": ENGINE}})
     report = repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
     assert not report.delegated
+
+
+class TestOtherOfflineStores:
+    """Whatever reads the rows, the core takes them as they come."""
+
+    SETTINGS: ClassVar = {
+        "offline_store": {"type": "testbed.other_offline_store.OtherOfflineStore"}
+    }
+
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_demo(
+        self,
+        version: int,
+        demo: Applied,
+        either_store: RedisServer | None,
+        tmp_path: Path,
+        log: pytest.LogCaptureFixture,
+    ) -> None:
+        twins = demo.twins(tmp_path, either_store, key_version=version, settings=self.SETTINGS)
+        ours, stock = twins
+        # Whose own engine converts the first chunk of a table alone.
+        stock.config["offline_store"] = {"type": "file"}
+        stock.write_config()
+        materialize_both(twins, EARLY, LATE, NATIVE_VIEWS)
+        assert not by_feast(log)
+        assert "reading the rows of driver_stats by Feast" in log.text
+        assert ledger(ours)["driver_stats"][0] == [(EARLY, LATE)]
+
+    def test_rows_of_nothing_but_nulls(self, tmp_path: Path, redis7: RedisServer) -> None:
+        columns = {"driver_id": [1, 2], "event_timestamp": [EARLY] * 2, "x": [None, float("nan")]}
+        table = pa.table(columns).cast(
+            pa.schema(
+                [
+                    ("driver_id", pa.int64()),
+                    ("event_timestamp", pa.timestamp("us", tz="UTC")),
+                    ("x", pa.float64()),
+                ]
+            )
+        )
+        twins = v_of(table, tmp_path).twins(tmp_path / "twins", redis7, settings=self.SETTINGS)
+        materialize_both(twins, EARLY, LATE)
+
+    def test_field_mapping_and_created_timestamps(
+        self, tmp_path: Path, redis7: RedisServer
+    ) -> None:
+        later = EARLY + timedelta(hours=1)
+        table = pa.table(
+            {
+                "id": pa.array([1, 1, 2, 2], pa.int64()),
+                "at": pa.array([EARLY] * 4, pa.timestamp("us", tz="UTC")),
+                "made": pa.array([later, EARLY, EARLY, later], pa.timestamp("us", tz="UTC")),
+                "x": [1.0, 2.0, 3.0, 4.0],
+            }
+        )
+        mapping = {"id": "driver_id", "at": "event_timestamp", "made": "created"}
+        applied = v_of(table, tmp_path, field_mapping=mapping, created_timestamp_column="created")
+        twins = applied.twins(tmp_path / "twins", redis7, settings=self.SETTINGS)
+        materialize_both(twins, EARLY, LATE)
+        assert len(dump_redis(twins[0].redis())) == 2
 
 
 class TestByFeast:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -10,6 +12,7 @@ import feast
 import pytest
 from feast.protos.feast.core.Registry_pb2 import Registry
 
+import feastrs
 from testbed.demo import NATIVE_VIEWS, NOON, make_demo
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo
@@ -214,3 +217,50 @@ def test_refresh_registry_sees_what_others_wrote(
     store.refresh_registry()
 
     assert store.get_feature_view("world").materialization_intervals == [(EARLY, LATE)]
+
+
+def test_intervals_are_compacted_on_request(
+    demo: Applied, redis7: RedisServer, tmp_path: Path
+) -> None:
+    repo = demo.open(tmp_path, redis7)
+    store = repo.ours()
+    hours = [NOON + timedelta(hours=hour) for hour in range(6)]
+    for start, end in [(0, 1), (1, 2), (4, 5)]:
+        store.materialize(hours[start], hours[end], feature_views=["driver_stats"])
+    store.materialize(EARLY, LATE, feature_views=["world"])
+
+    assert store.compact_materialization_intervals() == {"driver_stats": 2}
+
+    view = feast.FeatureStore(repo_path=str(repo.folder)).get_feature_view("driver_stats")
+    assert view.materialization_intervals == [(hours[0], hours[2]), (hours[4], hours[5])]
+    assert view.most_recent_end_time == hours[5]
+    assert store.compact_materialization_intervals(["driver_stats", "world"]) == {}
+    with pytest.raises(feastrs.errors.FeatureViewNotFoundException):
+        store.compact_materialization_intervals(["nope"])
+
+
+WRITER = """
+import sys
+from datetime import datetime, timedelta, timezone
+import feastrs
+store = feastrs.FeatureStore(repo_path=sys.argv[1])
+start = datetime(2030, 1, 1, tzinfo=timezone.utc) + timedelta(days=int(sys.argv[2]))
+for step in range(100):
+    at = start + timedelta(minutes=step)
+    store.materialize(at, at, feature_views=["world", "place_facts"][int(sys.argv[2]):][:1])
+"""
+
+
+def test_two_processes_that_write_a_hundred_times_lose_nothing(
+    demo: Applied, redis7: RedisServer, tmp_path: Path
+) -> None:
+    repo = demo.open(tmp_path, redis7)
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(repo.folder), str(number)])
+        for number in range(2)
+    ]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    views = {view.spec.name: view.meta for view in read_registry(repo.registry_path).feature_views}
+    for name in ("world", "place_facts"):
+        intervals = views[name].materialization_intervals
+        assert len({interval.start_time.seconds for interval in intervals}) == 100, name

@@ -57,6 +57,7 @@ def test_help_names_every_command() -> None:
     for command in (
         "materialize",
         "materialize-incremental",
+        "compact-intervals",
         "get-online-features",
         "feature-views",
         "entities",

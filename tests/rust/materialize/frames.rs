@@ -19,6 +19,7 @@ const OPTIONS: FrameOptions = FrameOptions {
     skip_null_keys: false,
     equal_timestamps: EqualTimestamps::Overwrite,
     write_rows: None,
+    writes_bare: false,
 };
 
 type Columns = Vec<(&'static str, ArrayRef)>;
