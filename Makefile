@@ -17,6 +17,8 @@ export PYO3_BUILD_EXTENSION_MODULE := 1
 # users get it (a release wheel).
 DEV := .venv
 REL := .venv-release
+# And one for Airflow, which brings half of PyPI.
+AIR := .venv-airflow
 PIP := -m pip install --quiet --disable-pip-version-check
 MATURIN := 'maturin>=1.9.4,<2'
 
@@ -30,13 +32,18 @@ help: ## Print this
 
 ## What one needs:
 
-.PHONY: demo test bench lint
+.PHONY: demo test bench lint airflow
 demo: $(REL)/.built ## Materialize the example and read features back
 	@$(REL)/bin/python examples/driver_stats/demo.py
 
 test: test-rust fuzz purity test-python ## Set up and run every test: Rust, fuzzing, Python, parity, Redis 7.0 and 6.2
 
 bench: bench-core bench-feast ## Measure the core alone, then feastrs against stock Feast
+
+airflow: $(REL)/.built $(AIR)/.installed ## Run the example DAG in a real Airflow, installed for it
+	@$(AIR)/bin/python $(PIP) --no-index --no-deps --force-reinstall $(REL)/wheel/*.whl
+	FEASTRS_REDIS_7="$$(.ci/redis-7)" PYTHONPATH=tests/python \
+	  $(AIR)/bin/python -m pytest --override-ini timeout=600 tests/airflow $(PYTEST_ARGS)
 
 lint: lint-rust lint-python ## Formatting, clippy, ruff, mypy, and the stubs against the module
 
@@ -68,6 +75,13 @@ $(REL)/.installed:
 	@echo "setting up $(REL)"
 	@test -x $(REL)/bin/python || $(PYTHON) -m venv $(REL)
 	@$(REL)/bin/python $(PIP) $(MATURIN)
+	@touch $@
+
+$(AIR)/.installed: pyproject.toml
+	@echo "setting up $(AIR)"
+	@test -x $(AIR)/bin/python || $(PYTHON) -m venv $(AIR)
+	@$(AIR)/bin/python $(PIP) --upgrade 'pip>=25.1'
+	@$(AIR)/bin/python $(PIP) --group airflow
 	@touch $@
 
 $(REL)/.built: $(REL)/.installed $(PACKAGE)
@@ -146,4 +160,4 @@ bench-growth: $(REL)/.built $(REL)/.feast ## How time and memory grow with the s
 
 .PHONY: clean
 clean: ## Remove the environments; the cache of built crates stays
-	rm -rf $(DEV) $(REL) dist build python/feastrs/*.so
+	rm -rf $(DEV) $(REL) $(AIR) dist build python/feastrs/*.so

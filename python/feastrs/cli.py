@@ -114,9 +114,10 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level",
         type=str.upper,
         choices=_LOG_LEVELS,
-        default="INFO",
+        # A bar and the table say the same on a terminal.
+        default="WARNING" if sys.stderr and sys.stderr.isatty() else "INFO",
         metavar="LEVEL",
-        help="one of %(choices)s (default: %(default)s); DEBUG shows tracebacks",
+        help="one of %(choices)s (default: INFO, on a terminal WARNING); DEBUG shows tracebacks",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_materialize(commands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,9 +20,9 @@ from feastrs.online_response import OnlineResponse
 from feastrs.online_writes import OnlineWrites
 from feastrs.progress import Progress
 from feastrs.registry import Registry
+from feastrs.times import micros
 
 _LOG = logging.getLogger("feastrs")
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _Tagged = TypeVar("_Tagged", DataSource, Entity, FeatureService, FeatureView, Project)
 
@@ -462,7 +462,7 @@ class FeatureStore(OnlineWrites):
                 so on.
             ValueError: the window ends before it starts.
         """
-        start, end = _micros("start_date", start_date), _micros("end_date", end_date)
+        start, end = micros("start_date", start_date), micros("end_date", end_date)
         if start > end:
             raise ValueError(f"start_date {start_date} is after end_date {end_date}")
         arguments = {
@@ -519,7 +519,7 @@ class FeatureStore(OnlineWrites):
         }
         if overlap is not None and overlap < timedelta():
             raise ValueError(f"overlap is {overlap}; it must not be negative")
-        end = _micros("end_date", end_date)
+        end = micros("end_date", end_date)
         return self._materialize(
             "materialize_incremental", feature_views, arguments, None, end, overlap or timedelta()
         )
@@ -634,14 +634,6 @@ def _materialize_by_feast(
 
 def _with_tags(found: Iterable[_Tagged], tags: dict[str, str] | None) -> list[_Tagged]:
     return [one for one in found if not tags or tags.items() <= one.tags.items()]
-
-
-def _micros(name: str, moment: datetime) -> int:
-    if not isinstance(moment, datetime):
-        raise TypeError(f"{name} is of type {type(moment).__name__}; give a datetime")
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _open(cls: type[FeatureStore], arguments: dict[str, Any]) -> FeatureStore:

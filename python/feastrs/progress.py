@@ -1,22 +1,33 @@
-"""What a materialization tells while it runs: a bar on a terminal, log lines elsewhere."""
+"""What a materialization tells while it runs: log lines, and a bar where somebody watches."""
 
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 import time
 from datetime import datetime
 from typing import Protocol, TextIO
 
-_LOG = logging.getLogger("feastrs")
-_DRAW_EVERY_SECONDS = 0.1
+from feastrs.progress_bar import bar_for
+
+_LOG = logging.getLogger("feastrs.materialization")
 _LOG_EVERY_SECONDS = 5.0
-_BAR_WIDTH = 24
 
 
 class ViewReport(Protocol):
-    """The part of a view's report that the last line names."""
+    """The part of a view's report that is told."""
+
+    @property
+    def view(self) -> str:
+        """The view's name."""
+
+    @property
+    def start(self) -> datetime:
+        """Begin of the window."""
+
+    @property
+    def end(self) -> datetime:
+        """End of the window."""
 
     @property
     def rows_read(self) -> int:
@@ -28,39 +39,32 @@ class ViewReport(Protocol):
 
     @property
     def rows_older(self) -> int:
-        """Entities left alone because the store has a newer row."""
+        """Entities that the store has a newer row of."""
 
     @property
     def null_keys(self) -> int:
         """Rows left out because a join key is null."""
 
     @property
-    def seconds(self) -> float:
-        """Wall-clock time of the view."""
-
-    @property
-    def start(self) -> datetime:
-        """Begin of the window."""
-
-    @property
-    def end(self) -> datetime:
-        """End of the window."""
-
-    @property
     def is_empty(self) -> bool:
         """Whether the source has no rows within the window."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of the view."""
 
 
 class Progress:
     """Progress of the views of one materialization.
 
-    The Rust core calls the three methods, in this order for each view, now and then and from
-    the thread that called ``materialize``. On a terminal a bar is drawn on one line of
-    ``stream``; elsewhere a line is logged to the logger ``feastrs`` every few seconds. As a
-    context manager it ends the line that a failure left half drawn.
+    The Rust core calls the methods, in this order for each view, now and then and from the
+    thread that called ``materialize``. Begin and end of each view are logged to the logger
+    ``feastrs.materialization``. In between a bar is drawn on a terminal and in a notebook;
+    elsewhere a line is logged every few seconds. As a context manager it ends the line that a
+    failure left half drawn.
 
     Args:
-        stream: where the bar goes; standard error by default.
+        stream: where a terminal's bar goes; standard error by default.
 
     Example:
         >>> import io
@@ -72,10 +76,8 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream if stream is not None else sys.stderr
-        # A process may have closed its standard error, or have none (pythonw).
-        self._is_terminal = bool(self._stream and not self._stream.closed and self._stream.isatty())
-        self._is_drawn = False
+        self._bar = bar_for(stream if stream is not None else sys.stderr)
+        self._every_seconds = self._bar.every_seconds if self._bar else _LOG_EVERY_SECONDS
         self._total_rows = 0
         self._rows = 0
         self._started = 0.0
@@ -95,10 +97,22 @@ class Progress:
         """
         self._total_rows, self._rows = total_rows, 0
         self._started = self._shown = time.monotonic()
-        if self._is_terminal:
-            self._draw(view)
+        _LOG.info("materializing %s: %s rows in its source", view, f"{total_rows:,}")
+
+    def waiting(self, view: str, searched: int) -> None:
+        """Nothing was written for a moment.
+
+        Args:
+            view: its name.
+            searched: rows of the source that the search for the newest row of each entity has
+                passed. It comes before the writes.
+        """
+        if not self._is_due():
+            return
+        if self._rows == 0:
+            self._show(view, f"finding the newest rows: {self._share(searched)}")
         else:
-            _LOG.info("materializing %s: %s rows in its source", view, f"{total_rows:,}")
+            self._show(view, self._numbers())
 
     def advanced(self, view: str, rows: int) -> None:
         """More rows of the current view are done.
@@ -108,14 +122,8 @@ class Progress:
             rows: how many, since the last call.
         """
         self._rows += rows
-        now = time.monotonic()
-        if now - self._shown < (_DRAW_EVERY_SECONDS if self._is_terminal else _LOG_EVERY_SECONDS):
-            return
-        self._shown = now
-        if self._is_terminal:
-            self._draw(view)
-        else:
-            _LOG.info("materializing %s: %s", view, self._numbers())
+        if self._is_due():
+            self._show(view, self._numbers())
 
     def view_finished(self, report: ViewReport) -> None:
         """The current view is written and recorded.
@@ -123,29 +131,36 @@ class Progress:
         Args:
             report: what was done.
         """
-        view = getattr(report, "view", "")
-        if self._is_terminal:
-            self._rows = max(self._rows, self._total_rows)
-            self._draw(view)
-            self._end_line()
-        else:
-            _LOG.info(
-                "materialized %s: %s rows read, %s entities written%s, %.1f s",
-                view,
-                f"{report.rows_read:,}",
-                f"{report.entities_written:,}",
-                _left_out(report),
-                report.seconds,
-            )
-        # What is said next is about another view.
-        self._total_rows = self._rows = 0
+        if self._bar:
+            self._bar.draw(report.view, 1.0, f"{report.entities_written:,} entities written")
+        self._end_bar()
+        _LOG.info(
+            "materialized %s, %s to %s: %s rows read, %s entities written, "
+            "%s older than the store, %s null keys, %.1f s",
+            report.view,
+            report.start,
+            report.end,
+            f"{report.rows_read:,}",
+            f"{report.entities_written:,}",
+            f"{report.rows_older:,}",
+            f"{report.null_keys:,}",
+            report.seconds,
+        )
         if report.is_empty:
             _LOG.warning(
                 "%s: its source has no rows between %s and %s; the interval is recorded",
-                view,
+                report.view,
                 report.start,
                 report.end,
             )
+        if report.null_keys:
+            _LOG.warning(
+                "%s: %s rows are left out because a join key is null",
+                report.view,
+                f"{report.null_keys:,}",
+            )
+        # What is said next is about another view.
+        self._total_rows = self._rows = 0
 
     def view_failed(self, view: str, message: str) -> None:
         """The current view has failed, or is given up.
@@ -154,43 +169,39 @@ class Progress:
             view: its name.
             message: why.
         """
-        self._end_line()
-        _LOG.error("materializing %s failed after %s: %s", view, self._numbers(), message)
+        self._end_bar()
+        _LOG.error("materializing %s failed after %s: %s", view, self._share(self._rows), message)
+        self._total_rows = self._rows = 0
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *failure: object) -> None:
         # What follows (a traceback, a shell's prompt) must not stand behind a half bar.
-        self._end_line()
+        self._end_bar()
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._shown < self._every_seconds:
+            return False
+        self._shown = now
+        return True
+
+    def _show(self, view: str, text: str) -> None:
+        if self._bar:
+            self._bar.draw(view, self.fraction, text)
+        else:
+            _LOG.info("materializing %s: %s", view, text)
+
+    def _end_bar(self) -> None:
+        if self._bar:
+            self._bar.end()
 
     def _numbers(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)
-        of_total = f" of {self._total_rows:,}" if self._total_rows else ""
-        return f"{self._rows:,}{of_total} rows, {self._rows / seconds:,.0f} rows/s"
+        return f"{self._share(self._rows)}, {self._rows / seconds:,.0f} rows/s"
 
-    def _draw(self, view: str) -> None:
-        filled = round(self.fraction * _BAR_WIDTH)
-        bar = "#" * filled + "." * (_BAR_WIDTH - filled)
-        line = f"{view}  [{bar}] {self.fraction:4.0%}  {self._numbers()}"
-        width = shutil.get_terminal_size().columns - 1
-        # \x1b[K: clear what a longer line left behind.
-        self._is_drawn = True
-        self._write(f"\r{line[:width]}\x1b[K")
-
-    def _end_line(self) -> None:
-        if self._is_drawn:
-            self._is_drawn = False
-            self._write("\n")
-
-    def _write(self, text: str) -> None:
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):  # the terminal went away: the job matters more
-            self._is_terminal = False
-
-
-def _left_out(report: ViewReport) -> str:
-    older = f", {report.rows_older:,} older than the store" if report.rows_older else ""
-    return older + (f", {report.null_keys:,} without a key" if report.null_keys else "")
+    def _share(self, rows: int) -> str:
+        if not self._total_rows:
+            return f"{rows:,} rows"
+        return f"{rows:,} of {self._total_rows:,} rows ({rows / self._total_rows:.0%})"

@@ -1,5 +1,6 @@
 //! The first pass: keys and times of every row in the window, to the set of winning rows.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
@@ -42,8 +43,13 @@ pub(super) struct Decision {
 }
 
 /// Decides which rows of the view's source win. One thread reads, another keeps the table:
-/// each takes about as long as the other.
-pub(super) fn decide(plan: &ViewPlan, options: DecideOptions, call: &Call<'_>) -> Result<Decision> {
+/// each takes about as long as the other. `searched` follows the reader through the source.
+pub(super) fn decide(
+    plan: &ViewPlan,
+    options: DecideOptions,
+    searched: &AtomicU64,
+    call: &Call<'_>,
+) -> Result<Decision> {
     let (send, receive) = sync_channel(QUEUED_BATCHES);
     let (read, decided) = thread::scope(|scope| {
         let table = spawn_named(scope, "feastrs-decide", move || {
@@ -51,7 +57,7 @@ pub(super) fn decide(plan: &ViewPlan, options: DecideOptions, call: &Call<'_>) -
             receive.iter().try_for_each(|batch| decider.observe(&batch))?;
             Ok(decider)
         });
-        let read = Pass::new(plan, options, send).run(call);
+        let read = Pass::new(plan, options, send).run(searched, call);
         (read, table.and_then(finished))
     });
     // The reader only sees that the table has gone, and not why.
@@ -82,7 +88,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Sends all rows of the window to the table, and says how many were looked at.
-    fn run(mut self, call: &Call<'_>) -> Result<(u64, NullKeys)> {
+    fn run(mut self, searched: &AtomicU64, call: &Call<'_>) -> Result<(u64, NullKeys)> {
         let plan = self.plan;
         let scan = Scan {
             source: &plan.source,
@@ -93,6 +99,7 @@ impl<'a> Pass<'a> {
         };
         scan.run(&mut |batch| {
             call.check()?;
+            searched.store(batch.positions.last().map_or(0, |range| range.end), Ordering::Relaxed);
             let candidates = self.candidates(&batch)?;
             if candidates.candidates.is_empty() {
                 return Ok(());

@@ -142,6 +142,9 @@ impl ViewReport {
 pub trait Progress: Sync {
     /// A view begins; its source has `total_rows` rows.
     fn view_started(&self, view: &str, total_rows: u64);
+    /// Nothing has been written for a moment. The search for the newest row of each entity, which
+    /// comes before the writes, has passed `searched` rows of the source.
+    fn waiting(&self, _view: &str, _searched: u64) {}
     /// `rows` more rows of the source are done: written, or found not to be needed.
     fn advanced(&self, view: &str, rows: u64);
     /// A view is written and recorded.

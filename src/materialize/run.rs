@@ -2,6 +2,7 @@
 //! acknowledged, its state put back where it fails. A view that fails does not keep the others
 //! from being done; Feast stops at the first.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -131,6 +132,7 @@ impl ViewJob<'_> {
         let stop = StopFlag::new(plan.source.stop());
         let worker_call = Call { deadline: self.call.deadline, interrupt: &stop };
         let mut tally = Tally::default();
+        let searched = AtomicU64::new(0);
         let decision = thread::scope(|scope| {
             let (news, hear) = channel();
             let mut writers = Vec::new();
@@ -147,10 +149,10 @@ impl ViewJob<'_> {
                 }));
             }
             let reader = spawn_named(scope, "feastrs-read", {
-                let (stop, call) = (&stop, &worker_call);
-                move || stop.guard(|| self.read(plan, writers, call, news))
+                let (stop, call, searched) = (&stop, &worker_call, &searched);
+                move || stop.guard(|| self.read(plan, writers, searched, call, news))
             });
-            let asked = self.listen(&hear, &stop, plan, &mut tally);
+            let asked = self.listen(&hear, &stop, plan, &searched, &mut tally);
             let ended = handles.into_iter().map(|handle| handle.and_then(finished)).collect();
             verdict(asked, ended, reader.and_then(finished))
         })?;
@@ -173,6 +175,7 @@ impl ViewJob<'_> {
         &self,
         plan: &ViewPlan,
         writers: Vec<SyncSender<Chunk>>,
+        searched: &AtomicU64,
         call: &Call<'_>,
         _news: Sender<Written>,
     ) -> Result<Decision> {
@@ -181,7 +184,7 @@ impl ViewJob<'_> {
             batch_bytes: self.batch_bytes(),
             skip_null_keys: self.config.materialization.skip_null_keys,
         };
-        let decision = decide(plan, options, call)?;
+        let decision = decide(plan, options, searched, call)?;
         Reader::new(plan, writers, self.batch_bytes(), self.write_rows())
             .run(&decision.rows, call)?;
         Ok(decision)
@@ -193,6 +196,7 @@ impl ViewJob<'_> {
         hear: &Receiver<Written>,
         stop: &StopFlag,
         plan: &ViewPlan,
+        searched: &AtomicU64,
         tally: &mut Tally,
     ) -> Result<()> {
         let mut asked = Ok(());
@@ -202,7 +206,9 @@ impl ViewJob<'_> {
                     tally.add(news);
                     self.progress.advanced(&plan.view, news.source_rows);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.progress.waiting(&plan.view, searched.load(Ordering::Relaxed));
+                }
                 Err(RecvTimeoutError::Disconnected) => return asked,
             }
             if asked.is_ok() {

@@ -100,6 +100,10 @@ impl Progress for Watcher {
         self.tell(|progress| progress.call_method1("view_started", (view, total_rows)));
     }
 
+    fn waiting(&self, view: &str, searched: u64) {
+        self.tell(|progress| progress.call_method1("waiting", (view, searched)));
+    }
+
     fn advanced(&self, view: &str, rows: u64) {
         self.tell(|progress| progress.call_method1("advanced", (view, rows)));
     }

@@ -11,6 +11,7 @@ mod event_loop;
 mod fork;
 mod frame;
 mod frame_write;
+mod logging;
 mod materialize;
 mod online;
 mod plans;
@@ -34,6 +35,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(module)?;
     fork::register(module.py())?;
+    logging::register();
     registry::register(module)?;
     value::register(module)?;
     module.add_class::<store::Store>()?;

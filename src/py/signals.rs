@@ -8,15 +8,22 @@ use pyo3::prelude::*;
 use crate::call::{Call, Interrupt};
 use crate::error::{Error, ErrorKind, Result};
 
+use super::logging;
+
 /// How long the process may live on after its interpreter.
 const EXIT: Duration = Duration::from_secs(1);
 
-/// Runs Python's pending signal handlers when asked. Only Python's main thread has any.
+/// Runs Python's pending signal handlers when asked (only Python's main thread has any), and lets
+/// Python's loggers have what the core logged.
 pub struct Signals;
 
 impl Interrupt for Signals {
     fn check(&self) -> Result<()> {
-        match Python::try_attach(|py| py.check_signals()) {
+        let asked = Python::try_attach(|py| {
+            logging::hand_over(py);
+            py.check_signals()
+        });
+        match asked {
             Some(outcome) => outcome.map_err(stopped_by),
             None => Err(left_behind()),
         }

@@ -23,6 +23,7 @@ use crate::store::{self, OnlineStore, Scope};
 use super::answer::OnlineResult;
 use super::event_loop::LoopReads;
 use super::frame_write::{self, FramePlans, FrameWrite, Written};
+use super::logging;
 use super::materialize::{self, PyOutcome};
 use super::online::{self, OnlineReader};
 use super::plans::{Plans, Prepared, Request};
@@ -110,10 +111,12 @@ impl Store {
 
     /// The registry's snapshot; the GIL is released where that takes more than a look.
     pub(super) fn present_catalog(&self, py: Python<'_>) -> Result<Arc<Catalog>> {
-        match self.registry.get().and_then(RegistryCache::fresh) {
+        let catalog = match self.registry.get().and_then(RegistryCache::fresh) {
             Some(catalog) => Ok(catalog),
             None => py.detach(|| self.registry()?.catalog(interruptible())),
-        }
+        };
+        logging::hand_over(py);
+        catalog
     }
 
     fn plan_options(&self, full_feature_names: bool) -> PlanOptions {
@@ -141,9 +144,11 @@ impl Store {
     }
 
     fn catalog(&self, py: Python<'_>, allow_cache: bool) -> Result<Arc<Catalog>> {
-        py.detach(|| {
+        let catalog = py.detach(|| {
             if allow_cache { self.registry()?.catalog(interruptible()) } else { self.refresh() }
-        })
+        });
+        logging::hand_over(py);
+        catalog
     }
 
     fn frame_write(&self, views: &[String], frame: &Bound<'_, PyAny>) -> PyResult<FrameWrite> {
@@ -236,7 +241,9 @@ impl Store {
 
     /// Reads the registry again now.
     fn refresh_registry(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.refresh())?;
+        let refreshed = py.detach(|| self.refresh());
+        logging::hand_over(py);
+        refreshed?;
         Ok(())
     }
 
@@ -437,10 +444,12 @@ impl Store {
         let request =
             materialize::request(feature_views, start, end, overlap, disable_event_timestamp);
 
-        let (done, failed) = py.detach(|| {
+        let outcome = py.detach(|| {
             let (registry, online) = (self.registry()?, self.online()?);
             materialize::run(&request, registry, online.as_ref(), &self.config, progress)
-        })?;
+        });
+        logging::hand_over(py);
+        let (done, failed) = outcome?;
 
         let failed = failed.into_iter().map(|(view, error)| (view, error.into_value(py)));
         Ok((done, failed.collect()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
 from feast import StreamFeatureView
@@ -18,9 +17,9 @@ from feast.protos.feast.core.Registry_pb2 import Registry
 from feastrs._native import Store
 from feastrs.feast.opening import open_store
 from feastrs.progress import Progress
+from feastrs.times import micros
 
 _LOG = logging.getLogger("feastrs")
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class MaterializationEngineConfig(LocalComputeEngineConfig):
@@ -93,7 +92,7 @@ class MaterializationEngine(LocalComputeEngine):
                 _LOG.info("reading the rows of %s by Feast: %s", name, obstacles[name])
                 self._write_source_rows(native, registry, task)
             return obstacle
-        start, end = _micros(task.start_time), _micros(task.end_time)
+        start, end = micros("start_time", task.start_time), micros("end_time", task.end_time)
         with self._turn(), Progress() as progress:
             _, failed = native.materialize(ours, start, end, 0, False, progress)
         for _, error in failed:
@@ -145,9 +144,3 @@ def _version_of(view: Any) -> int:
 
 def _job_id(task: MaterializationTask) -> str:
     return f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
-
-
-def _micros(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return (moment - _EPOCH) // timedelta(microseconds=1)

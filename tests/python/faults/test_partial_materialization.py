@@ -137,11 +137,11 @@ def test_what_was_left_out_is_logged(
     times = pa.array([AT - HOUR] * older.num_rows, TIME)
     pq.write_table(older.set_column(1, "event_timestamp", times), tmp_path / "v.parquet")
 
-    with caplog.at_level(logging.INFO, "feastrs"):
+    with caplog.at_level(logging.INFO, "feastrs.materialization"):
         [line] = store.materialize(EARLY, LATE)
 
     assert (line.entities_written, line.rows_older, line.null_keys) == (1, 1, 1)
-    said = "v: 3 rows read, 1 entities written, 1 older than the store, 1 without a key, "
+    said = ": 3 rows read, 1 entities written, 1 older than the store, 1 null keys, "
     assert said in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""The README names a test for each difference from Feast: each of them exists."""
+"""What the README says and something else must keep: names of tests, an example's text."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def differences() -> str:
+def section(title: str) -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.split("## Differences from Feast")[1].split("\n## ")[0]
+    return text.split(f"## {title}\n")[1].split("\n## ")[0]
 
 
 def test_the_tests_that_the_readme_names_exist() -> None:
-    shown_by = [line.split("|")[3] for line in differences().splitlines() if line.count("|") == 4]
+    shown_by = [
+        line.split("|")[3]
+        for line in section("Differences from Feast").splitlines()
+        if line.count("|") == 4
+    ]
     named = {name for cell in shown_by[2:] for name in re.findall(r"`(\w+)`", cell)}
     defined = {
         name
@@ -28,3 +32,9 @@ def test_the_tests_that_the_readme_names_exist() -> None:
     }
     assert len(named) > 20
     assert named <= defined, sorted(named - defined)
+
+
+def test_the_snippet_for_airflow_is_the_examples() -> None:
+    [snippet] = re.findall(r"```python\n(.*?)```", section("In Airflow"), re.DOTALL)
+    example = ROOT / "examples" / "airflow" / "materialize_driver_stats.py"
+    assert snippet in example.read_text(encoding="utf-8")

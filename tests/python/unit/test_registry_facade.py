@@ -144,7 +144,9 @@ def test_logging_and_vectors_are_shown(tmp_path: Path) -> None:
         assert getattr(ours, attribute) == getattr(theirs, attribute)
 
 
-def test_a_definition_of_a_newer_feast_hinders_only_itself(demo: Applied, tmp_path: Path) -> None:
+def test_a_definition_of_a_newer_feast_hinders_only_itself(
+    demo: Applied, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     repo = demo.open(tmp_path / "repo")
     registry = Registry()
     registry.ParseFromString(repo.registry_path.read_bytes())
@@ -156,6 +158,9 @@ def test_a_definition_of_a_newer_feast_hinders_only_itself(demo: Applied, tmp_pa
 
     names = [view.name for view in store.list_feature_views()]
     assert names == [name for name in NATIVE_VIEWS if name != "world"]
+    [told] = caplog.records
+    assert (told.name, told.levelname) == ("feastrs.registry.decode", "WARNING")
+    assert "'world'" in told.getMessage()
     report = store.materialize(EARLY, LATE, feature_views=["driver_stats"])
     assert [view.view for view in report] == ["driver_stats"]
     answer = store.get_online_features(["driver_stats:trips"], [{"driver_id": 1001}])
