@@ -33,7 +33,13 @@ local function timestamp(bytes)
   return seconds, nanos
 end
 
-local stored = redis.call('HGET', KEYS[1], ARGV[1])
+-- Errors go back as they are: older servers would wrap those of `redis.call` in words of their own.
+local function is_error(reply)
+  return type(reply) == 'table' and reply.err
+end
+
+local stored = redis.pcall('HGET', KEYS[1], ARGV[1])
+if is_error(stored) then return stored end
 if stored then
   local new_seconds, new_nanos = timestamp(ARGV[2])
   local seconds, nanos = timestamp(stored)
@@ -41,10 +47,13 @@ if stored then
   if new_seconds < seconds or new_seconds == seconds and new_nanos < nanos then return 0 end
   if new_seconds == seconds and new_nanos == nanos and ARGV[3] ~= '1' then return 0 end
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
--- What fits on Lua's stack.
+-- What fits on Lua's stack; the timestamp last.
 for first = 5, #ARGV, 2000 do
-  redis.call('HSET', KEYS[1], unpack(ARGV, first, math.min(first + 1999, #ARGV)))
+  local last = math.min(first + 1999, #ARGV)
+  local done = redis.pcall('HSET', KEYS[1], unpack(ARGV, first, last))
+  if is_error(done) then return done end
 end
+local done = redis.pcall('HSET', KEYS[1], ARGV[1], ARGV[2])
+if is_error(done) then return done end
 if ARGV[4] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
 return 1
