@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use feastrs::config::RedisConfig;
 use feastrs::store::{StoredView, WriteReport};
@@ -71,7 +72,8 @@ fn skip_dedup_and_keys_that_expire() {
 
 #[test]
 fn nodes_that_withhold_commands_are_written_to_all_the_same() {
-    for withheld in [&["-restore"][..], &["-@scripting"], &["-restore", "-@scripting"]] {
+    let rules = [&["-restore"][..], &["-@scripting"], &["-evalsha"], &["-restore", "-@scripting"]];
+    for withheld in rules {
         let cluster = RedisCluster::start(3, 0);
         let (view, names) = (view("v", 3), names(1000));
         let keys = keys_of(&names);
@@ -88,6 +90,29 @@ fn nodes_that_withhold_commands_are_written_to_all_the_same() {
 
         assert_eq!(rows(&cluster.config(), &view, &keys), expected(6, b"newer", 3, 1000));
     }
+}
+
+#[test]
+fn rows_wait_for_a_slot_that_nobody_serves() {
+    let cluster = RedisCluster::start(3, 0);
+    let (view, names) = (view("v", 3), names(1000));
+    let keys = keys_of(&names);
+    let slot = cluster.slot_of("key7proj").to_string();
+    let home = &cluster.nodes[cluster.home_of(cluster.slot_of("key7proj"))];
+    for node in &cluster.nodes {
+        node.call(&[b"CLUSTER", b"DELSLOTS", slot.as_bytes()]);
+    }
+    let store = store(&cluster.config());
+
+    let report = thread::scope(|scope| {
+        let written = scope.spawn(|| write(&store, &view, &keys, 5, b"new").unwrap());
+        thread::sleep(Duration::from_millis(300));
+        home.call(&[b"CLUSTER", b"ADDSLOTS", slot.as_bytes()]);
+        written.join().unwrap()
+    });
+
+    assert_eq!(report, ALL);
+    assert_eq!(rows(&cluster.config(), &view, &keys), expected(5, b"new", 3, 1000));
 }
 
 #[test]

@@ -140,7 +140,10 @@ impl Writer<'_> {
     pub(super) fn scripted(&self, reply: Reply<'_>, node: &str, row: usize) -> Result<Scripted> {
         match (reply.error(), reply.integer()) {
             (Some(text), _) if text.starts_with(b"NOSCRIPT") => Ok(Scripted::NoScript),
-            (Some(text), _) if refusal::is_command_withheld(text) => Ok(Scripted::NoScript),
+            (Some(text), _) if refusal::is_command_withheld(text) => {
+                self.learned.script.refuse();
+                Ok(Scripted::NoScript)
+            }
             (Some(text), _) => {
                 Err(refusal::refused(node, "EVALSHA", text).context(self.shown_key(row)))
             }

@@ -135,7 +135,8 @@ impl<'a> ClusterWriter<'a> {
             return Ok(());
         }
         let map = self.cluster.map(call)?;
-        for task in std::mem::take(&mut self.left) {
+        let mut tasks = std::mem::take(&mut self.left).into_iter();
+        while let Some(task) = tasks.next() {
             let address = match &task.ask {
                 Some(address) => address.clone(),
                 None => {
@@ -145,6 +146,7 @@ impl<'a> ClusterWriter<'a> {
                         Some(shard) => shard.master.clone(),
                         None => {
                             self.left.push(task);
+                            self.left.extend(tasks);
                             return Err(Error::new(
                                 ErrorKind::StoreUnavailable,
                                 format!("no node of the cluster serves slot {slot}"),
