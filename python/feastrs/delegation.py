@@ -105,13 +105,6 @@ class FeastBacked:
     def refresh_registry(self) -> None:
         """Reads the registry again now; here there is nothing to read."""
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in _FEAST_ONLY:
-            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-        feast = self._feast_store(errors.NeedsFeastError(f"FeatureStore.{name}"))
-        member = getattr(feast, name)
-        return _with_feasts_arguments(feast, member) if inspect.ismethod(member) else member
-
     def _by_feast(
         self, reason: errors.NeedsFeastError, method: str, /, *args: Any, **kwargs: Any
     ) -> Any:
@@ -140,6 +133,28 @@ class FeastBacked:
                 ) from missing
             self._feast = feast.FeatureStore(**_feasts(self._arguments))
         return self._feast
+
+
+class _FeastsOwn:
+    """A member that is Feast's own.
+
+    One descriptor for each: a `__getattr__` of the class would make every call of any method
+    of a store dearer.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, store: FeastBacked | None, owner: type | None = None) -> Any:
+        if store is None:
+            return self
+        feast = store._feast_store(errors.NeedsFeastError(f"FeatureStore.{self._name}"))
+        member = getattr(feast, self._name)
+        return _with_feasts_arguments(feast, member) if inspect.ismethod(member) else member
+
+
+for _name in _FEAST_ONLY:
+    setattr(FeastBacked, _name, _FeastsOwn(_name))
 
 
 def or_by_feast(

@@ -42,7 +42,7 @@ impl<'a> Assembler<'a> {
             .iter()
             .zip(key_counts)
             .map(|(group, &rows)| {
-                group.value_types.iter().map(|types| ViewColumns::new(types, rows)).collect()
+                group.types.iter().map(|types| ViewColumns::new(types, rows)).collect()
             })
             .collect();
         Assembler { plan, rules, groups }

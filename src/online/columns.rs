@@ -15,26 +15,29 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::value::wire::{ColumnDecoder, Decoded, PlainDecoder};
 use crate::value::{Column, ValueType};
 
+/// How the features of a view are decoded: settled once for a plan.
+#[derive(Clone, Debug, Default)]
+pub struct ViewTypes {
+    features: Vec<FeatureType>,
+    plain: usize,
+}
+
+#[derive(Clone, Debug)]
+struct FeatureType {
+    value_type: ValueType,
+    // Its values are of eight bytes; the first is so many columns behind the start of the
+    // view's plain values.
+    plain: Option<(PlainDecoder, usize)>,
+}
+
 pub(super) struct ViewColumns {
+    types: Arc<ViewTypes>,
     rows: usize,
     event_timestamps: Vec<i64>,
-    // The values of all plain columns, one column after the other.
+    // The values of all plain columns, one column after the other, each PRESENT.
     plain: Vec<u64>,
-    features: Vec<FeatureColumn>,
-}
-
-struct FeatureColumn {
-    value_type: ValueType,
-    values: Values,
-}
-
-enum Values {
-    /// Row `r` is at `start + r` of the view's plain values, and PRESENT.
-    Plain {
-        decoder: PlainDecoder,
-        start: usize,
-    },
-    Any(Box<AnyValues>),
+    // For each feature its values, if they are not plain; empty while all are.
+    others: Vec<Option<Box<AnyValues>>>,
 }
 
 struct AnyValues {
@@ -55,37 +58,43 @@ type FoundColumn = (Column, Statuses);
 
 /// The columns of one view once every row has come.
 pub(super) struct FoundView {
+    types: Arc<ViewTypes>,
     event_timestamps: Arc<Vec<i64>>,
     plain: Buffer,
-    features: Vec<FoundValues>,
+    others: Vec<Option<Box<FoundColumn>>>,
 }
 
-enum FoundValues {
-    Plain { decoder: PlainDecoder, start: usize },
-    Any(Box<FoundColumn>),
+impl ViewTypes {
+    /// Appends a feature.
+    pub fn push(&mut self, value_type: ValueType) {
+        let plain = PlainDecoder::new(value_type).map(|decoder| (decoder, self.plain));
+        self.plain += usize::from(plain.is_some());
+        self.features.push(FeatureType { value_type, plain });
+    }
+}
+
+impl FromIterator<ValueType> for ViewTypes {
+    fn from_iter<I: IntoIterator<Item = ValueType>>(value_types: I) -> Self {
+        let mut types = ViewTypes::default();
+        value_types.into_iter().for_each(|value_type| types.push(value_type));
+        types
+    }
 }
 
 impl ViewColumns {
-    pub(super) fn new(value_types: &[ValueType], rows: usize) -> Self {
-        let mut start = 0;
-        let features = value_types
-            .iter()
-            .map(|&value_type| {
-                let values = match PlainDecoder::new(value_type) {
-                    Some(decoder) => {
-                        start += rows;
-                        Values::Plain { decoder, start: start - rows }
-                    }
-                    None => Values::Any(Box::new(AnyValues {
-                        decoder: ColumnDecoder::new(value_type, rows),
-                        statuses: Statuses::all_present(0),
-                    })),
-                };
-                FeatureColumn { value_type, values }
-            })
-            .collect();
-        let event_timestamps = Vec::with_capacity(rows);
-        ViewColumns { rows, event_timestamps, plain: vec![0; start], features }
+    pub(super) fn new(types: &Arc<ViewTypes>, rows: usize) -> Self {
+        let own = |feature: &FeatureType| (!feature.is_plain()).then(|| feature.turn(&[], rows, 0));
+        let others = match types.plain == types.features.len() {
+            true => Vec::new(),
+            false => types.features.iter().map(own).collect(),
+        };
+        ViewColumns {
+            types: types.clone(),
+            rows,
+            event_timestamps: Vec::with_capacity(rows),
+            plain: vec![0; types.plain * rows],
+            others,
+        }
     }
 
     /// Appends a row. An error comes with the index of its feature.
@@ -96,76 +105,61 @@ impl ViewColumns {
             return Err((Error::new(ErrorKind::Internal, message), 0));
         }
         self.event_timestamps.push(row.event_timestamp.unwrap_or(0));
-        for (place, (feature, value)) in self.features.iter_mut().zip(row.values).enumerate() {
-            if let Values::Plain { decoder, start } = feature.values
+        let Self { types, rows, plain, others, .. } = self;
+        for (place, (feature, value)) in types.features.iter().zip(row.values).enumerate() {
+            if let Some((decoder, column)) = feature.plain
                 && !row.is_too_old
+                && others.get(place).is_none_or(Option::is_none)
                 && let Some(bits) = value.and_then(|bytes| decoder.decode(bytes))
-                && let Some(slot) = self.plain.get_mut(start + index)
+                && let Some(slot) = plain.get_mut(column * *rows + index)
             {
                 *slot = bits;
                 continue;
             }
-            let rows = (index, self.rows);
-            feature.push(*value, row, rows, &self.plain).map_err(|error| (error, place))?;
+            if others.is_empty() {
+                others.resize_with(types.features.len(), || None);
+            }
+            let any = others[place].get_or_insert_with(|| feature.turn(plain, *rows, index));
+            any.push(*value, row).map_err(|error| (error, place))?;
         }
         Ok(())
     }
 
     /// What came.
     pub(super) fn finish(self) -> Result<FoundView> {
-        let features = self.features.into_iter().map(|feature| match feature.values {
-            Values::Plain { decoder, start } => Ok(FoundValues::Plain { decoder, start }),
-            Values::Any(values) => {
-                Ok(FoundValues::Any(Box::new((values.decoder.finish()?, values.statuses))))
-            }
-        });
+        let finish = |values: AnyValues| {
+            Ok::<_, Error>(Box::new((values.decoder.finish()?, values.statuses)))
+        };
+        let others = self.others.into_iter().map(|other| other.map(|v| finish(*v)).transpose());
         Ok(FoundView {
-            features: features.collect::<Result<_>>()?,
+            others: others.collect::<Result<_>>()?,
+            types: self.types,
             event_timestamps: Arc::new(self.event_timestamps),
             plain: Buffer::from_vec(self.plain),
         })
     }
 }
 
-impl FoundView {
-    /// When each row's values were true, microseconds since the epoch; 0: there is no row.
-    pub(super) fn event_timestamps(&self) -> &Arc<Vec<i64>> {
-        &self.event_timestamps
-    }
-
-    /// A feature's values as they lie in memory.
-    pub(super) fn values(&self, feature: usize) -> Option<found::Values<'_>> {
-        Some(match self.features.get(feature)? {
-            FoundValues::Plain { decoder, start } => {
-                let rows = self.event_timestamps.len();
-                found::Values::Plain(decoder.values(&self.plain, *start, rows)?)
-            }
-            FoundValues::Any(found) => found::Values::Column(&found.0),
+impl FeatureType {
+    /// A decoder of its own, `before` of the `rows` having come as plain values.
+    fn turn(&self, plain: &[u64], rows: usize, before: usize) -> Box<AnyValues> {
+        let start = self.plain.map_or(0, |(_, column)| column * rows);
+        let values = plain.get(start..start + before).unwrap_or_default();
+        Box::new(AnyValues {
+            decoder: ColumnDecoder::from_plain(self.value_type, values, rows),
+            statuses: Statuses::all_present(before),
         })
     }
 
-    /// A feature's column.
-    pub(super) fn column(&self, feature: usize) -> Option<FoundColumn> {
-        let rows = self.event_timestamps.len();
-        Some(match self.features.get(feature)? {
-            FoundValues::Plain { decoder, start } => {
-                (decoder.column(&self.plain, *start, rows), Statuses::all_present(rows))
-            }
-            FoundValues::Any(found) => FoundColumn::clone(found),
-        })
+    fn is_plain(&self) -> bool {
+        self.plain.is_some()
     }
 }
 
-impl FeatureColumn {
-    /// Appends any value; `rows` are those before it and those to come in all.
-    fn push(
-        &mut self,
-        value: Option<&[u8]>,
-        row: &Row<'_>,
-        rows: (usize, usize),
-        plain: &[u64],
-    ) -> Result<()> {
-        let AnyValues { decoder, statuses } = self.any(rows, plain);
+impl AnyValues {
+    /// Appends any value.
+    fn push(&mut self, value: Option<&[u8]>, row: &Row<'_>) -> Result<()> {
+        let AnyValues { decoder, statuses } = self;
         let status = match value {
             Some(_) if row.is_too_old => {
                 decoder.push_missing();
@@ -187,20 +181,36 @@ impl FeatureColumn {
         statuses.push(status);
         Ok(())
     }
+}
 
-    /// The column with a decoder of its own, which it gets now if it had none.
-    fn any(&mut self, (before, rows): (usize, usize), plain: &[u64]) -> &mut AnyValues {
-        if let Values::Plain { start, .. } = self.values {
-            let values = plain.get(start..start + before).unwrap_or_default();
-            self.values = Values::Any(Box::new(AnyValues {
-                decoder: ColumnDecoder::from_plain(self.value_type, values, rows),
-                statuses: Statuses::all_present(before),
-            }));
+impl FoundView {
+    /// When each row's values were true, microseconds since the epoch; 0: there is no row.
+    pub(super) fn event_timestamps(&self) -> &Arc<Vec<i64>> {
+        &self.event_timestamps
+    }
+
+    /// A feature's values as they lie in memory.
+    pub(super) fn values(&self, feature: usize) -> Option<found::Values<'_>> {
+        if let Some(Some(found)) = self.others.get(feature) {
+            return Some(found::Values::Column(&found.0));
         }
-        match &mut self.values {
-            Values::Any(values) => values,
-            Values::Plain { .. } => unreachable!("a plain column was turned just above"),
+        let (decoder, start, rows) = self.plain(feature)?;
+        Some(found::Values::Plain(decoder.values(&self.plain, start, rows)?))
+    }
+
+    /// A feature's column.
+    pub(super) fn column(&self, feature: usize) -> Option<FoundColumn> {
+        if let Some(Some(found)) = self.others.get(feature) {
+            return Some(FoundColumn::clone(found));
         }
+        let (decoder, start, rows) = self.plain(feature)?;
+        Some((decoder.column(&self.plain, start, rows), Statuses::all_present(rows)))
+    }
+
+    fn plain(&self, feature: usize) -> Option<(PlainDecoder, usize, usize)> {
+        let (decoder, column) = self.types.features.get(feature)?.plain?;
+        let rows = self.event_timestamps.len();
+        Some((decoder, column * rows, rows))
     }
 }
 
@@ -214,6 +224,10 @@ mod tests {
         [&[0x29][..], &value.to_le_bytes()].concat()
     }
 
+    fn columns<const N: usize>(value_types: [ValueType; N], rows: usize) -> ViewColumns {
+        ViewColumns::new(&Arc::new(value_types.into_iter().collect()), rows)
+    }
+
     fn push(columns: &mut ViewColumns, values: &[Option<&[u8]>]) {
         let row = Row { event_timestamp: Some(9), values, is_too_old: false, feast: None };
         columns.push(&row).map_err(|(error, _)| error).unwrap();
@@ -221,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_null_among_plain_values_keeps_what_was_there() {
-        let mut columns = ViewColumns::new(&[ValueType::Double, ValueType::Int64], 3);
+        let mut columns = columns([ValueType::Double, ValueType::Int64], 3);
         let (one, two) = (double(1.0), double(2.0));
 
         push(&mut columns, &[Some(&one), Some(&[0x20, 5])]);
@@ -242,7 +256,7 @@ mod tests {
 
     #[test]
     fn plain_columns_share_memory() {
-        let mut columns = ViewColumns::new(&[ValueType::Double; 2], 2);
+        let mut columns = columns([ValueType::Double; 2], 2);
         for (left, right) in [(1.0, 2.0), (3.0, 4.0)] {
             push(&mut columns, &[Some(&double(left)), Some(&double(right))]);
         }
@@ -257,7 +271,7 @@ mod tests {
 
     #[test]
     fn more_rows_than_asked_for_are_an_error() {
-        let mut columns = ViewColumns::new(&[ValueType::Double], 0);
+        let mut columns = columns([ValueType::Double], 0);
         let row = Row { event_timestamp: None, values: &[None], is_too_old: false, feast: None };
 
         assert!(columns.push(&row).is_err());

@@ -34,6 +34,8 @@ struct FoundAnswer {
     entities: Entities,
     // For each group, which key each row of the request asked for; `None`: row `i` is key `i`.
     row_maps: Vec<Option<UInt32Array>>,
+    // No key was asked for twice: what was found has the rows of the request.
+    is_direct: bool,
     found: Found,
     whole: OnceLock<OnlineFeatures>,
 }
@@ -61,7 +63,8 @@ impl Answer {
         found: Found,
     ) -> Self {
         let whole = OnceLock::new();
-        let found = FoundAnswer { plan, entities, row_maps, found, whole };
+        let is_direct = row_maps.iter().all(Option::is_none);
+        let found = FoundAnswer { plan, entities, row_maps, is_direct, found, whole };
         Answer { form: Form::Found(Box::new(found)) }
     }
 
@@ -92,7 +95,7 @@ impl Answer {
     /// The values of column `index`, join keys first.
     pub fn values(&self, index: usize) -> Result<Values<'_>> {
         let values = match &self.form {
-            Form::Found(found) if found.row_maps.iter().all(Option::is_none) => found.values(index),
+            Form::Found(found) if found.is_direct => found.values(index),
             _ => self.whole()?.vectors.get(index).map(|vector| Values::Column(&vector.column)),
         };
         values.ok_or_else(|| no_such_column(index))

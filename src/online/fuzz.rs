@@ -187,7 +187,7 @@ fn same_values<'a>(column: &Column, values: impl Iterator<Item = Stored<'a>> + C
 /// plain, and the statuses that belong to them.
 fn view(types: [ValueType; 2], rules: Rules, values: &[Stored<'_>], expected: &[Option<Alone>]) {
     let rows = values.chunks_exact(2);
-    let mut columns = ViewColumns::new(&types, rows.len());
+    let mut columns = ViewColumns::new(&Arc::new(types.into_iter().collect()), rows.len());
     let count = rows.len();
     for (row, values) in rows.enumerate() {
         let is_too_old = rules.is_too_old(row);

@@ -6,7 +6,7 @@
 pub mod answer;
 mod asked;
 pub mod assemble;
-mod columns;
+pub mod columns;
 pub mod found;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

@@ -15,6 +15,7 @@ use crate::store::{StoredFeature, StoredGroup, StoredView};
 use crate::value::ValueType;
 
 use super::asked::{Asked, AskedView};
+use super::columns::ViewTypes;
 use super::message::ViewVersion;
 use super::on_demand::{Computed, OnDemand, Shown};
 use super::precomputed::{Precomputed, PrecomputedFeature};
@@ -63,8 +64,8 @@ pub struct PlanGroup {
     pub join_keys: Vec<(String, usize)>,
     /// The views, each with the features to read, as the store knows them.
     pub stored: StoredGroup,
-    /// For each view and feature, its declared type.
-    pub value_types: Vec<Vec<ValueType>>,
+    /// For each view, the declared types of its features.
+    pub types: Vec<Arc<ViewTypes>>,
     /// For each view, how long a row is valid, microseconds; `None`: for ever.
     pub ttls: Vec<Option<i64>>,
 }
@@ -220,7 +221,7 @@ impl<'a> Planner<'a> {
                 self.groups.push(PlanGroup {
                     join_keys,
                     stored: StoredGroup { views: Vec::new(), expected_fields },
-                    value_types: Vec::new(),
+                    types: Vec::new(),
                     ttls: Vec::new(),
                 });
                 self.groups.len() - 1
@@ -229,7 +230,7 @@ impl<'a> Planner<'a> {
         let stored = stored_view(&asked.view, self.options.versioned_views);
         let target = &mut self.groups[group];
         target.stored.views.push(stored);
-        target.value_types.push(Vec::new());
+        target.types.push(Arc::default());
         target.ttls.push(asked.view.ttl.filter(|&ttl| ttl > 0));
         let place = (group, target.stored.views.len() - 1);
         self.placed.insert(asked.name.clone(), place);
@@ -318,7 +319,7 @@ impl<'a> Planner<'a> {
             name: field.name.clone(),
             field: hash::field_name(&stored.name, &field.name),
         });
-        group.value_types[view].push(field.value_type);
+        Arc::make_mut(&mut group.types[view]).push(field.value_type);
         Ok(stored.features.len() - 1)
     }
 

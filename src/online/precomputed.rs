@@ -69,7 +69,7 @@ impl Planner<'_> {
         self.groups.push(PlanGroup {
             join_keys,
             stored: StoredGroup { views: vec![stored], expected_fields },
-            value_types: vec![vec![ValueType::Bytes]],
+            types: vec![Arc::new([ValueType::Bytes].into_iter().collect())],
             ttls: vec![None],
         });
         self.columns.push(PlanColumn { name: vector.into(), group: 0, view: 0, feature: 0 });

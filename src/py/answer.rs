@@ -140,7 +140,10 @@ impl OnlineResult {
         py: Python<'py>,
         include_event_timestamps: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
+        let dict = match include_event_timestamps {
+            true => PyDict::new(py),
+            false => self.names.dict(py)?,
+        };
         for index in 0..self.answer.width() {
             let list = value::to_list(py, &self.answer.values(index)?)?;
             dict.set_item(self.name(index)?, list)?;

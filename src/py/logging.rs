@@ -61,7 +61,7 @@ pub fn register() {
 
 /// Gives what waits to Python's loggers.
 pub fn hand_over(py: Python<'_>) {
-    if QUEUE.is_empty.swap(true, Ordering::AcqRel) {
+    if QUEUE.is_empty.load(Ordering::Relaxed) || QUEUE.is_empty.swap(true, Ordering::AcqRel) {
         return;
     }
     let lines = {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::online::{Entities, FeatureSet, OnlineReader};
 use crate::process_local::ProcessLocal;
@@ -21,6 +21,8 @@ pub struct Prepared {
     // Response names of the plan's keys and of its columns.
     key_names: Vec<Py<PyString>>,
     column_names: Vec<Py<PyString>>,
+    // For a plan with one key: a dict of all its names, to be copied.
+    blank: Option<(usize, Py<PyDict>)>,
     /// The snapshot that the plan was made from.
     pub catalog: Arc<Catalog>,
 }
@@ -31,7 +33,20 @@ impl Prepared {
         let plan = reader.plan();
         let key_names = plan.keys.iter().map(|key| text(&key.name)).collect();
         let column_names = plan.column_names().map(text).collect();
-        Prepared { reader, key_names, column_names, catalog }
+        let mut prepared = Prepared { reader, key_names, column_names, blank: None, catalog };
+        prepared.blank = prepared.make_blank(py);
+        prepared
+    }
+
+    fn make_blank(&self, py: Python<'_>) -> Option<(usize, Py<PyDict>)> {
+        let (key, name) = self.sole_key(py)?;
+        let blank = PyDict::new(py);
+        blank.set_item(name, py.None()).ok()?;
+        for name in &self.column_names {
+            blank.set_item(name, py.None()).ok()?;
+        }
+        // A column may have the key's name.
+        (blank.len() == self.column_names.len() + 1).then(|| (key, blank.unbind()))
     }
 
     /// The join key that the plan needs, with its name, if it is one alone.
@@ -73,6 +88,18 @@ impl Names {
                 None => prepared.column_names.get(index - keys.len()),
             },
             Names::Own(names) => names.get(index),
+        }
+    }
+
+    /// A dict to be filled, which may have the names already: putting values under keys that
+    /// are there costs half of what a growing dict does.
+    pub fn dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        match self {
+            Names::Prepared(prepared, keys) => match &prepared.blank {
+                Some((key, blank)) if keys[..] == [*key] => blank.bind(py).copy(),
+                _ => Ok(PyDict::new(py)),
+            },
+            Names::Own(_) => Ok(PyDict::new(py)),
         }
     }
 }
@@ -128,6 +155,18 @@ impl Request {
             ),
             Asked::Service(name) => Features::Service(name.extract(py)?),
         })
+    }
+
+    /// Whether `features` is a list of the very objects that this request was made of.
+    fn is_made_of(&self, features: &Bound<'_, PyAny>, full_feature_names: bool) -> bool {
+        match (&self.features, features.cast::<PyList>()) {
+            (Asked::References(ours), Ok(list)) => {
+                full_feature_names == self.full_feature_names
+                    && list.len() == ours.len()
+                    && list.iter().zip(ours).all(|(given, our)| given.is(our))
+            }
+            _ => false,
+        }
     }
 
     fn is_same(&self, other: &Request, py: Python<'_>) -> bool {
@@ -204,6 +243,14 @@ pub struct Plans(ProcessLocal<Mutex<Kept>>);
 struct Kept {
     catalog: Option<Arc<Catalog>>,
     by_hash: HashMap<isize, (Request, Arc<Prepared>)>,
+    // The hash of the request that was found or kept last.
+    last: isize,
+}
+
+impl Kept {
+    fn is_of(&self, catalog: &Arc<Catalog>) -> bool {
+        self.catalog.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, catalog))
+    }
 }
 
 impl Plans {
@@ -214,23 +261,38 @@ impl Plans {
         request: &Request,
         catalog: &Arc<Catalog>,
     ) -> Option<Arc<Prepared>> {
-        let kept = self.lock();
-        if !kept.catalog.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, catalog)) {
+        let mut kept = self.lock();
+        if !kept.is_of(catalog) {
             return None;
         }
         let (known, prepared) = kept.by_hash.get(&request.hash)?;
-        known.is_same(request, py).then(|| prepared.clone())
+        let found = known.is_same(request, py).then(|| prepared.clone())?;
+        kept.last = request.hash;
+        Some(found)
+    }
+
+    /// What was prepared for the last request, if this one is a list of the same objects: a
+    /// caller that keeps its references is recognized without a look into them.
+    pub fn find_last(
+        &self,
+        features: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+        catalog: &Arc<Catalog>,
+    ) -> Option<Arc<Prepared>> {
+        let kept = self.lock();
+        let (known, prepared) = kept.by_hash.get(&kept.last)?;
+        let is_last = kept.is_of(catalog) && known.is_made_of(features, full_feature_names);
+        is_last.then(|| prepared.clone())
     }
 
     /// Keeps what was prepared for `request`.
     pub fn keep(&self, request: Request, prepared: &Arc<Prepared>) {
         let mut kept = self.lock();
-        let is_current =
-            kept.catalog.as_ref().is_some_and(|known| Arc::ptr_eq(known, &prepared.catalog));
-        if !is_current || kept.by_hash.len() >= MAX_PLANS {
+        if !kept.is_of(&prepared.catalog) || kept.by_hash.len() >= MAX_PLANS {
             kept.by_hash.clear();
             kept.catalog = Some(prepared.catalog.clone());
         }
+        kept.last = request.hash;
         kept.by_hash.insert(request.hash, (request, prepared.clone()));
     }
 

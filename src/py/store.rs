@@ -93,8 +93,11 @@ impl Store {
         features: &Bound<'_, PyAny>,
         full_feature_names: bool,
     ) -> PyResult<Arc<Prepared>> {
-        let request = Request::new(features, full_feature_names)?;
         let catalog = self.present_catalog(py)?;
+        if let Some(prepared) = self.plans.find_last(features, full_feature_names, &catalog) {
+            return Ok(prepared);
+        }
+        let request = Request::new(features, full_feature_names)?;
         if let Some(prepared) = self.plans.find(py, &request, &catalog) {
             return Ok(prepared);
         }

@@ -68,6 +68,35 @@ def test_two_calls_give_two_lists(response: Any) -> None:
     assert len(response.to_dict()["trips"]) == 3
 
 
+def test_answers_share_nothing(repo: Repo) -> None:
+    store = repo.ours()
+    first = store.get_online_features(NUMBERS, [{"driver_id": 1001}]).to_dict()
+    first["trips"].append("mine")
+    first["more"] = []
+
+    second = store.get_online_features(NUMBERS, [{"driver_id": 1001}]).to_dict()
+
+    assert list(second) == ["driver_id", "trips", "conv_rate", "acc_rate"]
+    assert second["trips"] == [41]
+
+
+def test_a_list_of_references_may_change_between_calls(repo: Repo) -> None:
+    store, references = repo.ours(), list(NUMBERS)
+    rows = [{"driver_id": 1001}]
+    assert list(store.get_online_features(references, rows).to_dict())[1:] == [
+        "trips",
+        "conv_rate",
+        "acc_rate",
+    ]
+
+    references[0] = "driver_stats:label"
+    assert list(store.get_online_features(references, rows).to_dict())[1] == "label"
+    references.pop()
+    assert list(store.get_online_features(references, rows).to_dict())[1:] == ["label", "conv_rate"]
+    full = store.get_online_features(references, rows, full_feature_names=True)
+    assert list(full.to_dict())[1] == "driver_stats__label"
+
+
 def test_event_timestamps_stand_beside_their_column(response: Any) -> None:
     columns = response.to_dict(include_event_timestamps=True)
     assert list(columns)[:4] == ["driver_id", "driver_id__ts", "trips", "trips__ts"]
