@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
@@ -61,6 +62,9 @@ _OURS = {
     "offline_store": {"s3_region", "s3_profile", "anonymous"},
 }
 
+# Feast's Redis store under the names that its settings know.
+_FEASTS_REDIS = ("redis", "feast.infra.online_stores.redis.RedisOnlineStore")
+
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 _Store = TypeVar("_Store", bound="FeastBacked")
@@ -85,6 +89,8 @@ class FeastBacked:
     def apply(self, *args: Any, **kwargs: Any) -> Any:
         """``feast.FeatureStore.apply``, by Feast itself; the registry is read again after it.
 
+        Rows in Redis of views that are gone are deleted by the core, as in :meth:`teardown`.
+
         Raises:
             feastrs.errors.NeedsFeastError: feast is not installed.
         """
@@ -94,7 +100,10 @@ class FeastBacked:
         return result
 
     def teardown(self, *args: Any, **kwargs: Any) -> Any:
-        """``feast.FeatureStore.teardown``, by Feast itself.
+        """``feast.FeatureStore.teardown``, by Feast itself; rows in Redis are deleted by the core.
+
+        Keys in Redis are read back, and only those of this project go, in steps that are small
+        for the server.
 
         Raises:
             feastrs.errors.NeedsFeastError: feast is not installed.
@@ -188,22 +197,50 @@ def or_by_feast(
 
 
 def _feasts(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments without our settings, which Feast would refuse."""
+    """The arguments as Feast takes them: with our Redis store, else without our settings.
+
+    What Feast writes, reads and deletes in Redis then goes through the core, too: its own
+    deletion would also match keys of projects with a longer name.
+    """
     from feast import RepoConfig
 
     given = arguments.get("config")
     if isinstance(given, Mapping):
-        settings = _without_ours(given)
+        settings = _without_ours(_with_our_redis(given))
     elif given is None:
         written = _in_file(arguments)
-        settings = _without_ours(written)
+        settings = _without_ours(_with_our_redis(written))
         if settings == written:
             return arguments
     else:
-        return arguments
+        # Feast takes relative paths from its argument alone.
+        folder = {"repo_path": given.repo_path} if given.repo_path else {}
+        return folder | arguments | {"config": _config_with_our_redis(given)}
     settings.setdefault("repo_path", Path(arguments.get("repo_path", ".")))
     others = {name: value for name, value in arguments.items() if name != "fs_yaml_file"}
-    return others | {"config": RepoConfig(**settings)}
+    return {"repo_path": settings["repo_path"]} | others | {"config": RepoConfig(**settings)}
+
+
+def _with_our_redis(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    section = settings.get("online_store")
+    if not isinstance(section, Mapping):
+        section = {"type": section}
+    if section.get("type") not in _FEASTS_REDIS:
+        return settings
+    return {**settings, "online_store": {**section, "type": "feastrs.feast.RedisOnlineStore"}}
+
+
+def _config_with_our_redis(config: Any) -> Any:
+    """The same for a `feast.RepoConfig`, which stays as it is."""
+    section = config.online_config
+    if hasattr(section, "model_dump"):
+        section = section.model_dump(exclude_unset=True) | {"type": section.type}
+    settings = _with_our_redis({"online_store": section})
+    if settings["online_store"] is section:
+        return config
+    config = copy.copy(config)
+    config.online_config, config._online_store = settings["online_store"], None
+    return config
 
 
 def _in_file(arguments: dict[str, Any]) -> dict[str, Any]:

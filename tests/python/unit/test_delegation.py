@@ -20,6 +20,7 @@ import feastrs
 from feastrs.errors import UnsupportedError
 from testbed.demo import DRIVERS, NATIVE_VIEWS, definitions, make_demo, write_parquet
 from testbed.doors import difference
+from testbed.redis_server import RedisServer
 from testbed.refusals import SECRET
 from testbed.repo import EARLY, LATE, Applied, Repo
 
@@ -229,6 +230,46 @@ class TestFeastsPart:
         assert store.materialize(EARLY, LATE).entities_written > DRIVERS
         store.teardown()
         assert not (tmp_path / "online.db").exists()
+
+    @pytest.mark.parametrize("given", ["file", "mapping", "config", "strict"])
+    def test_teardown_leaves_projects_with_a_longer_name_alone(
+        self, given: str, demo: Applied, redis7: RedisServer, tmp_path: Path
+    ) -> None:
+        """Stock Feast's pattern for the keys of `demo` also matches those of `prod_demo`."""
+        repo = demo.open(tmp_path, redis7)
+        if given == "strict":  # what Feast itself refuses
+            repo.config["online_store"]["read_command"] = "hmget"
+            repo.write_config()
+        config: Any = {**repo.config, "repo_path": str(tmp_path)}
+        if given == "config":
+            config = feast.RepoConfig(**config)
+        arguments = {"config": config} if given in ("mapping", "config") else {}
+        store = feastrs.FeatureStore(**arguments or {"repo_path": tmp_path})
+        store.materialize(EARLY, LATE, ["driver_stats"])
+        with repo.redis() as client:
+            for key in list(client.scan_iter()):
+                client.copy(key, key.removesuffix(b"demo") + b"prod_demo")
+            store.teardown()
+            left = list(client.scan_iter())
+        assert len(left) == DRIVERS
+        assert all(key.endswith(b"prod_demo") for key in left)
+
+    def test_a_view_that_is_applied_away_is_deleted_from_this_project(
+        self, demo: Applied, redis7: RedisServer, tmp_path: Path
+    ) -> None:
+        repo = demo.open(tmp_path, redis7)
+        store = repo.ours()
+        store.materialize(EARLY, LATE, ["order_stats", "driver_stats"])
+        orders = repo.stock().get_feature_view("order_stats")
+        with repo.redis() as client:
+            before = len(list(client.scan_iter()))
+            for key in list(client.scan_iter()):
+                client.copy(key, key.removesuffix(b"demo") + b"prod_demo")
+            store.apply([], objects_to_delete=[orders], partial=False)
+            left = list(client.scan_iter())
+        of_others = [key for key in left if key.endswith(b"prod_demo")]
+        assert (len(of_others), len(left) - len(of_others)) == (before, DRIVERS)
+        assert "order_stats" not in [view.name for view in store.list_feature_views()]
 
     def test_a_version_is_asked_for(self, repo: Repo) -> None:
         def refused(store: Any) -> type[Exception]:
