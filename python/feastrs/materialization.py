@@ -76,7 +76,7 @@ class ViewReport:
 
 @dataclass(frozen=True)
 class MaterializationReport:
-    """The views that were materialized, in the order in which it was done.
+    """The views that were materialized, in the order in which they were chosen.
 
     Example:
         >>> from feastrs import MaterializationReport

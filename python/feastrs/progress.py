@@ -1,14 +1,15 @@
-"""What a materialization tells while it runs: log lines, and a bar where somebody watches."""
+"""What a materialization tells while it runs: log lines, and bars where somebody watches."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TextIO
 
-from feastrs.progress_bar import bar_for
+from feastrs.progress_bar import bars_for
 
 _LOG = logging.getLogger("feastrs.materialization")
 _LOG_EVERY_SECONDS = 5.0
@@ -54,17 +55,43 @@ class ViewReport(Protocol):
         """Wall-clock time of the view."""
 
 
+@dataclass
+class _View:
+    """A view that is under way."""
+
+    total_rows: int
+    started: float
+    shown: float
+    rows: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """0 to 1; 0 where its size is not known."""
+        return min(self.rows / self.total_rows, 1.0) if self.total_rows else 0.0
+
+    def share(self, rows: int) -> str:
+        """That many of its rows, in words."""
+        if not self.total_rows:
+            return f"{rows:,} rows"
+        return f"{rows:,} of {self.total_rows:,} rows ({rows / self.total_rows:.0%})"
+
+    def numbers(self) -> str:
+        """How far it is, and how fast."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        return f"{self.share(self.rows)}, {self.rows / seconds:,.0f} rows/s"
+
+
 class Progress:
     """Progress of the views of one materialization.
 
     The Rust core calls the methods, in this order for each view, now and then and from the
-    thread that called ``materialize``. Begin and end of each view are logged to the logger
-    ``feastrs.materialization``. In between a bar is drawn on a terminal and in a notebook;
-    elsewhere a line is logged every few seconds. As a context manager it ends the line that a
-    failure left half drawn.
+    thread that called ``materialize``; some views may be under way at once. Begin and end of each
+    view are logged to the logger ``feastrs.materialization``. In between bars are drawn on a
+    terminal and in a notebook; elsewhere a line for each view is logged every few seconds. As a
+    context manager it ends the line that a failure left half drawn.
 
     Args:
-        stream: where a terminal's bar goes; standard error by default.
+        stream: where a terminal's bars go; standard error by default.
 
     Example:
         >>> import io
@@ -76,17 +103,16 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._bar = bar_for(stream if stream is not None else sys.stderr)
-        self._every_seconds = self._bar.every_seconds if self._bar else _LOG_EVERY_SECONDS
-        self._total_rows = 0
-        self._rows = 0
-        self._started = 0.0
-        self._shown = 0.0
+        self._bars = bars_for(stream if stream is not None else sys.stderr)
+        self._every_seconds = self._bars.every_seconds if self._bars else _LOG_EVERY_SECONDS
+        self._views: dict[str, _View] = {}
 
     @property
     def fraction(self) -> float:
-        """How much of the current view is done, 0 to 1; 0 where its size is not known."""
-        return min(self._rows / self._total_rows, 1.0) if self._total_rows else 0.0
+        """How much of the views under way is done, 0 to 1; 0 where their size is not known."""
+        total_rows = sum(view.total_rows for view in self._views.values())
+        rows = sum(view.rows for view in self._views.values())
+        return min(rows / total_rows, 1.0) if total_rows else 0.0
 
     def view_started(self, view: str, total_rows: int) -> None:
         """A view begins.
@@ -95,8 +121,8 @@ class Progress:
             view: its name.
             total_rows: rows of its source, outside the window included; 0 if not known.
         """
-        self._total_rows, self._rows = total_rows, 0
-        self._started = self._shown = time.monotonic()
+        now = time.monotonic()
+        self._views[view] = _View(total_rows, started=now, shown=now)
         _LOG.info("materializing %s: %s rows in its source", view, f"{total_rows:,}")
 
     def waiting(self, view: str, searched: int) -> None:
@@ -107,33 +133,36 @@ class Progress:
             searched: rows of the source that the search for the newest row of each entity has
                 passed. It comes before the writes.
         """
-        if not self._is_due():
+        state = self._views[view]
+        if not self._is_due(state):
             return
-        if self._rows == 0:
-            self._show(view, f"finding the newest rows: {self._share(searched)}")
+        if state.rows == 0:
+            self._show(view, f"finding the newest rows: {state.share(searched)}")
         else:
-            self._show(view, self._numbers())
+            self._show(view, state.numbers())
 
     def advanced(self, view: str, rows: int) -> None:
-        """More rows of the current view are done.
+        """More rows of a view are done.
 
         Args:
             view: its name.
             rows: how many, since the last call.
         """
-        self._rows += rows
-        if self._is_due():
-            self._show(view, self._numbers())
+        state = self._views[view]
+        state.rows += rows
+        if self._is_due(state):
+            self._show(view, state.numbers())
 
     def view_finished(self, report: ViewReport) -> None:
-        """The current view is written and recorded.
+        """A view is written and recorded.
 
         Args:
             report: what was done.
         """
-        if self._bar:
-            self._bar.draw(report.view, 1.0, f"{report.entities_written:,} entities written")
-        self._end_bar()
+        self._views.pop(report.view, None)
+        if self._bars:
+            self._bars.draw(report.view, 1.0, f"{report.entities_written:,} entities written")
+            self._bars.end(report.view)
         _LOG.info(
             "materialized %s, %s to %s: %s rows read, %s entities written, "
             "%s older than the store, %s null keys, %.1f s",
@@ -159,49 +188,37 @@ class Progress:
                 report.view,
                 f"{report.null_keys:,}",
             )
-        # What is said next is about another view.
-        self._total_rows = self._rows = 0
 
     def view_failed(self, view: str, message: str) -> None:
-        """The current view has failed, or is given up.
+        """A view has failed, or is given up.
 
         Args:
             view: its name.
             message: why.
         """
-        self._end_bar()
-        _LOG.error("materializing %s failed after %s: %s", view, self._share(self._rows), message)
-        self._total_rows = self._rows = 0
+        # One that could not even begin is not known.
+        state = self._views.pop(view, None) or _View(0, 0.0, 0.0)
+        if self._bars:
+            self._bars.end(view)
+        _LOG.error("materializing %s failed after %s: %s", view, state.share(state.rows), message)
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *failure: object) -> None:
         # What follows (a traceback, a shell's prompt) must not stand behind a half bar.
-        self._end_bar()
+        if self._bars:
+            self._bars.close()
 
-    def _is_due(self) -> bool:
+    def _is_due(self, state: _View) -> bool:
         now = time.monotonic()
-        if now - self._shown < self._every_seconds:
+        if now - state.shown < self._every_seconds:
             return False
-        self._shown = now
+        state.shown = now
         return True
 
     def _show(self, view: str, text: str) -> None:
-        if self._bar:
-            self._bar.draw(view, self.fraction, text)
+        if self._bars:
+            self._bars.draw(view, self._views[view].fraction, text)
         else:
             _LOG.info("materializing %s: %s", view, text)
-
-    def _end_bar(self) -> None:
-        if self._bar:
-            self._bar.end()
-
-    def _numbers(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        return f"{self._share(self._rows)}, {self._rows / seconds:,.0f} rows/s"
-
-    def _share(self, rows: int) -> str:
-        if not self._total_rows:
-            return f"{rows:,} rows"
-        return f"{rows:,} of {self._total_rows:,} rows ({rows / self._total_rows:.0%})"

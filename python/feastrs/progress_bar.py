@@ -8,96 +8,128 @@ import sys
 from typing import Any, Protocol, TextIO
 
 _WIDTH = 24
+# Of each bar where some stand side by side.
+_NARROW_WIDTH = 10
 
 
-class Bar(Protocol):
-    """One line that is drawn again and again, until it ends and the next begins."""
+class Bars(Protocol):
+    """Bars of things that are under way at once, each known by its name."""
 
     every_seconds: float
-    """How often drawing it again makes sense."""
+    """How often drawing one again makes sense."""
 
     def draw(self, name: str, fraction: float, text: str) -> None:
         """Shows that ``name`` is done to ``fraction``, 0 to 1, with ``text`` behind the bar."""
 
-    def end(self) -> None:
-        """What was drawn last stays; what follows goes below."""
+    def end(self, name: str) -> None:
+        """What was drawn last of ``name`` stays."""
+
+    def close(self) -> None:
+        """What was drawn last of all stays; what follows goes below."""
 
 
-def bar_for(stream: TextIO | None) -> Bar | None:
-    """The bar that suits the place: a notebook's, one on ``stream`` if that is a terminal, or none.
+def bars_for(stream: TextIO | None) -> Bars | None:
+    """The bars that suit the place: a notebook's, or on ``stream`` if that is a terminal, or none.
 
     Example:
         >>> import io
-        >>> from feastrs.progress_bar import bar_for
-        >>> bar_for(io.StringIO()) is None
+        >>> from feastrs.progress_bar import bars_for
+        >>> bars_for(io.StringIO()) is None
         True
     """
     display = _notebook_display()
     if display is not None:
-        return NotebookBar(display)
+        return NotebookBars(display)
     # A process may have closed its standard error, or have none (pythonw).
     if stream and not stream.closed and stream.isatty():
-        return TerminalBar(stream)
+        return TerminalBars(stream)
     return None
 
 
-class TerminalBar:
-    """A bar on one line of a terminal."""
+class TerminalBars:
+    """Bars on the last line of a terminal: one with its text, some side by side without.
+
+    The bar of what has ended gets a line of its own, above.
+    """
 
     every_seconds = 0.1
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._is_drawn = False
+        self._drawn: dict[str, tuple[float, str]] = {}
 
     def draw(self, name: str, fraction: float, text: str) -> None:
-        """See :class:`Bar`."""
-        filled = round(fraction * _WIDTH)
-        line = f"{name}  [{'#' * filled}{'.' * (_WIDTH - filled)}] {fraction:4.0%}  {text}"
+        """See :class:`Bars`."""
+        self._drawn[name] = (fraction, text)
+        if len(self._drawn) == 1:
+            self._write(_wide(name, fraction, text))
+        else:
+            narrow = (_narrow(name, fraction) for name, (fraction, _) in self._drawn.items())
+            self._write("   ".join(narrow))
+
+    def end(self, name: str) -> None:
+        """See :class:`Bars`."""
+        last = self._drawn.pop(name, None)
+        if last is not None:
+            self._write(_wide(name, *last), "\n")
+
+    def close(self) -> None:
+        """See :class:`Bars`."""
+        for name in list(self._drawn):
+            self.end(name)
+
+    def _write(self, line: str, end: str = "") -> None:
         width = shutil.get_terminal_size().columns - 1
-        self._is_drawn = True
-        # \x1b[K: clear what a longer line left behind.
-        self._write(f"\r{line[:width]}\x1b[K")
-
-    def end(self) -> None:
-        """See :class:`Bar`."""
-        if self._is_drawn:
-            self._is_drawn = False
-            self._write("\n")
-
-    def _write(self, text: str) -> None:
         try:
-            self._stream.write(text)
+            # \x1b[K: clear what a longer line left behind.
+            self._stream.write(f"\r{line[:width]}\x1b[K{end}")
             self._stream.flush()
         except (OSError, ValueError):  # the terminal went away: the job matters more
-            self._is_drawn = False
+            self._drawn.clear()
 
 
-class NotebookBar:
-    """A bar below the cell of a notebook that runs."""
+def _wide(name: str, fraction: float, text: str) -> str:
+    return f"{name}  {_bar(fraction, _WIDTH)} {fraction:4.0%}  {text}"
+
+
+def _narrow(name: str, fraction: float) -> str:
+    return f"{name} {_bar(fraction, _NARROW_WIDTH)} {fraction:4.0%}"
+
+
+def _bar(fraction: float, width: int) -> str:
+    filled = round(fraction * width)
+    return f"[{'#' * filled}{'.' * (width - filled)}]"
+
+
+class NotebookBars:
+    """Bars below the cell of a notebook that runs, one below the other."""
 
     # Each is a message to the browser.
     every_seconds = 0.25
 
     def __init__(self, display: Any) -> None:
         self._display = display
-        self._handle: Any = None
+        self._handles: dict[str, Any] = {}
 
     def draw(self, name: str, fraction: float, text: str) -> None:
-        """See :class:`Bar`."""
+        """See :class:`Bars`."""
         shown = _Drawn(name, fraction, text)
-        if self._handle is None:
-            self._handle = self._display(shown, display_id=True)
+        if name not in self._handles:
+            self._handles[name] = self._display(shown, display_id=True)
         else:
-            self._handle.update(shown)
+            self._handles[name].update(shown)
 
-    def end(self) -> None:
-        """See :class:`Bar`."""
-        self._handle = None
+    def end(self, name: str) -> None:
+        """See :class:`Bars`."""
+        self._handles.pop(name, None)
+
+    def close(self) -> None:
+        """See :class:`Bars`."""
+        self._handles.clear()
 
 
 class _Drawn:
-    """A state of the bar, as IPython asks for it: for browsers, and for consoles."""
+    """A state of a bar, as IPython asks for it: for browsers, and for consoles."""
 
     def __init__(self, name: str, fraction: float, text: str) -> None:
         self._name, self._fraction, self._text = name, fraction, text

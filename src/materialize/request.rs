@@ -95,7 +95,7 @@ fn no_start() -> Error {
 /// What became of a materialization.
 #[derive(Debug, Default)]
 pub struct MaterializeReport {
-    /// One for each view that is written and recorded, in the order in which they were done.
+    /// One for each view that is written and recorded, in the order in which they were chosen.
     pub views: Vec<ViewReport>,
     /// The views that failed. What was written of them stays, their interval is not recorded.
     pub failures: Vec<ViewFailure>,
@@ -138,7 +138,8 @@ impl ViewReport {
     }
 }
 
-/// Told how a materialization goes, on the thread that asked for it.
+/// Told how a materialization goes, on the thread that asked for it; some views may be under way
+/// at once.
 pub trait Progress: Sync {
     /// A view begins; its source has `total_rows` rows.
     fn view_started(&self, view: &str, total_rows: u64);

@@ -18,6 +18,7 @@ from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
 
 AT = datetime(2024, 5, 1, 8, tzinfo=timezone.utc)
+INT64 = ValueType.INT64
 DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
 
 
@@ -426,3 +427,31 @@ def test_report(demo: Applied, redis7: RedisServer, tmp_path: Path) -> None:
     assert line.rows_older == 0
     assert line.null_keys == 0
     assert line.seconds >= 0
+
+
+def test_many_views_at_once(redis7: RedisServer, tmp_path: Path) -> None:
+    """Half of them share a join key, and with it the hashes that they are written to."""
+    objects: list[Any] = [DRIVER]
+    for number in range(8):
+        key = "driver_id" if number % 2 else f"key_{number}"
+        entity = DRIVER if number % 2 else Entity(name=key, join_keys=[key], value_type=INT64)
+        ids = [(i * 7 + number) % 300 for i in range(900)]
+        times = [AT + timedelta(minutes=i) for i in range(900)]
+        table = pa.table({key: ids, "event_timestamp": times, "x": [i / 2 for i in range(900)]})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+        schema = [Field(name=key, dtype=Int64), Field(name="x", dtype=Float64)]
+        source = file_source(tmp_path / f"{number}.parquet")
+        objects.append(
+            FeatureView(name=f"v{number}", entities=[entity], schema=schema, source=source)
+        )
+        objects.extend([] if number % 2 else [entity])
+    twins = apply(tmp_path / "applied", objects).twins(tmp_path, redis7)
+
+    materialize_both(twins)
+
+    assert_equal_stores(*twins, rows=5 * 300)
+    ours, stock = (repo.stock() for repo in twins)
+    ours.refresh_registry()
+    for number in range(8):
+        views = (store.get_feature_view(f"v{number}") for store in (ours, stock))
+        assert len({tuple(view.materialization_intervals) for view in views}) == 1

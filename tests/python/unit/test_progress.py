@@ -140,7 +140,7 @@ class TestTerminal:
         master, slave = os.openpty()
         with os.fdopen(slave, "w") as terminal, progress.Progress(terminal) as shown:
             shown.view_started("v", 200)
-            shown._shown = 0.0
+            shown._views["v"].shown = 0.0
             shown.advanced("v", 100)
             shown.view_finished(report())
         drawn = drawn_on(master)
@@ -151,6 +151,27 @@ class TestTerminal:
         assert full.startswith("v  [########################] 100%  4 entities written")
         # Its numbers are not logged besides.
         assert [text.split()[0] for _, text in lines(told)] == ["materializing", "materialized"]
+
+    def test_bars_of_views_that_are_under_way_at_once(self) -> None:
+        master, slave = os.openpty()
+        with os.fdopen(slave, "w") as terminal, progress.Progress(terminal) as shown:
+            shown._every_seconds = 0.0
+            shown.view_started("v", 200)
+            shown.view_started("w", 50)
+            shown.advanced("v", 100)
+            shown.advanced("w", 10)
+            shown.view_finished(report())
+            shown.advanced("w", 10)
+        drawn = drawn_on(master)
+        os.close(master)
+
+        pieces = drawn.replace("\n", "").split("\r")
+        lines = [piece.removesuffix("\x1b[K") for piece in pieces if piece]
+        both = "v [#####.....]  50%   w [##........]  20%"
+        assert both in lines
+        [finished] = (line for line in lines if line.endswith("4 entities written"))
+        assert finished.startswith("v  [########################] 100%  ")
+        assert lines[-1].startswith("w  [##########..............]  40%  20 of 50 rows (40%), ")
 
     def test_the_command_draws_and_does_not_log(self, repo: Repo) -> None:
         command = [sys.executable, "-m", "feastrs", "-c", str(repo.folder), "materialize"]

@@ -5,5 +5,6 @@ mod example;
 mod faults;
 mod fixture;
 mod frames;
+mod several;
 mod sources;
 mod winners;
