@@ -12,8 +12,9 @@
 //! | L2 | [`registry`], [`store`] | where definitions and online rows live |
 //! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
 //! | L4 | [`materialize`] | the one place where offline meets online |
-//! | L5 | `py` | Python bindings, behind the feature `python` |
-//! | L5 | `fuzz` | what is fuzzed, for tests and fuzzers only |
+//! | L5 | [`server`] | features over HTTP, as `feast serve` has it |
+//! | L6 | `py` | Python bindings, behind the feature `python` |
+//! | L6 | `fuzz` | what is fuzzed, for tests and fuzzers only |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -35,6 +36,8 @@ pub mod offline;
 pub mod online;
 
 pub mod materialize;
+
+pub mod server;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -20,8 +20,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("online", 3),
     ("offline", 3),
     ("materialize", 4),
-    ("py", 5),
-    ("fuzz", 5),
+    ("server", 5),
+    ("py", 6),
+    ("fuzz", 6),
 ];
 
 /// The imports allowed within one layer: (file, what it may import).
