@@ -176,7 +176,8 @@ pub(super) fn source_name(source: &DataSource, name: &str) -> String {
     mapped.map_or(name, |(from, _)| from).to_owned()
 }
 
-fn cloud_settings(source: &DataSource, config: &RepoConfig) -> CloudSettings {
+/// How the object store of `source` is reached.
+pub(super) fn cloud_settings(source: &DataSource, config: &RepoConfig) -> CloudSettings {
     let endpoint = &source.s3_endpoint_override;
     CloudSettings {
         endpoint: (!endpoint.is_empty()).then(|| endpoint.clone()),

@@ -1,9 +1,9 @@
-//! Rows added to a Parquet source on disk: to a file by writing it anew beside and renaming, to a
-//! folder as a file of its own. Whoever reads meanwhile sees the old rows or all; a crash leaves
-//! the source as it was. Who appends at the same time waits for a lock on the file.
+//! Rows added to a Parquet source; here on disk: to a file by writing it anew beside and renaming,
+//! to a folder as a file of its own. Whoever reads meanwhile sees the old rows or all; a crash
+//! leaves the source as it was. Who appends at the same time waits for a lock on the file.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,12 +19,15 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use parquet::file::reader::ChunkReader;
 use tempfile::NamedTempFile;
 
-use super::listing;
+use super::bucket::Address;
 use super::source::not_parquet;
+use super::{append_object, listing};
 use crate::call::{Call, now_micros};
+use crate::cloud::CloudSettings;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Between two looks at a lock that another holds.
@@ -33,14 +36,19 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const ARROW_SCHEMA: &str = "ARROW:schema";
 
 /// Adds the rows of `batches` to the source at `path` (a file or a folder; absolute, relative to
-/// `repo_path`, or a `file://` URI), in the types that the source has; gives their number. The
-/// columns must be those of the source, in any order.
+/// `repo_path`, a `file://` URI, or at `s3://` or `gs://`), in the types that the source has; gives
+/// their number. The columns must be those of the source, in any order.
 pub fn append(
     path: &str,
     repo_path: Option<&Path>,
     batches: &[RecordBatch],
+    settings: &CloudSettings,
     call: &Call<'_>,
 ) -> Result<u64> {
+    if let Some(address) = Address::parse(path) {
+        append_object::append(&address, batches, settings, call)?;
+        return Ok(count(batches));
+    }
     let full = listing::resolve(path, repo_path)?;
     match full.is_dir() {
         true => add_file(path, &full, repo_path, batches, call),
@@ -58,20 +66,15 @@ fn add_file(
 ) -> Result<u64> {
     let found = listing::find(path, repo_path)?;
     let Some(first) = found.first().filter(|first| first.partitions.is_empty()) else {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "'{}' is divided into folders by columns, which can't be appended to; write the \
-                 rows with the tool that made it",
-                folder.display()
-            ),
-        ));
+        return Err(append_object::divided(&folder.display().to_string()));
     };
     let file = File::open(&first.path).map_err(|cause| refused(&first.path, cause))?;
     let old = metadata(&file, &first.path)?;
     let rows = fitted(batches, old.schema(), folder)?;
     let mut beside = beside(folder)?;
-    write(&mut beside, &old, None, &rows, call).map_err(|cause| failed(folder, cause))?;
+    let properties = properties(&old).build();
+    write(beside.as_file_mut(), &old, properties, None::<File>, &rows, call)
+        .map_err(|cause| failed(folder, cause))?;
     let name = format!("push-{:020}-{}.parquet", now_micros(), std::process::id());
     finish(beside, &folder.join(name))?;
     Ok(count(batches))
@@ -85,7 +88,10 @@ fn rewrite(path: &Path, batches: &[RecordBatch], call: &Call<'_>) -> Result<u64>
     let old = metadata(&file, path)?;
     let rows = fitted(batches, old.schema(), path)?;
     let mut beside = beside(path.parent().unwrap_or(Path::new("/")))?;
-    write(&mut beside, &old, Some(&file), &rows, call).map_err(|cause| failed(path, cause))?;
+    let before = file.try_clone().map_err(|cause| refused(path, cause))?;
+    let properties = properties(&old).build();
+    write(beside.as_file_mut(), &old, properties, Some(before), &rows, call)
+        .map_err(|cause| failed(path, cause))?;
     let permissions = file.metadata().map_err(|cause| refused(path, cause))?.permissions();
     beside.as_file().set_permissions(permissions).map_err(|cause| refused(path, cause))?;
     finish(beside, path)?;
@@ -121,7 +127,11 @@ fn metadata(file: &File, path: &Path) -> Result<ArrowReaderMetadata> {
 }
 
 /// The batches with the columns of `schema`, in its order and types.
-fn fitted(batches: &[RecordBatch], schema: &SchemaRef, path: &Path) -> Result<Vec<RecordBatch>> {
+pub(super) fn fitted(
+    batches: &[RecordBatch],
+    schema: &SchemaRef,
+    path: &Path,
+) -> Result<Vec<RecordBatch>> {
     batches.iter().map(|batch| fit(batch, schema, path)).collect()
 }
 
@@ -168,20 +178,19 @@ fn fit(batch: &RecordBatch, schema: &SchemaRef, path: &Path) -> Result<RecordBat
     })
 }
 
-/// Writes the rows of `before`, if there is such a file, and then `rows`.
-fn write(
-    beside: &mut NamedTempFile,
+/// Writes a file of the rows of `before`, if there is such a file, and then `rows`.
+pub(super) fn write(
+    out: impl Write + Send,
     old: &ArrowReaderMetadata,
-    before: Option<&File>,
+    properties: WriterProperties,
+    before: Option<impl ChunkReader + 'static>,
     rows: &[RecordBatch],
     call: &Call<'_>,
 ) -> std::result::Result<(), ParquetError> {
     let stopped = |error: Error| ParquetError::External(Box::new(error));
-    let properties = properties(old);
-    let mut writer = ArrowWriter::try_new(beside.as_file_mut(), old.schema().clone(), properties)?;
+    let mut writer = ArrowWriter::try_new(out, old.schema().clone(), Some(properties))?;
     if let Some(file) = before {
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file.try_clone()?, old.clone());
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, old.clone());
         for batch in builder.build()? {
             call.check().map_err(stopped)?;
             writer.write(&batch?)?;
@@ -196,7 +205,7 @@ fn write(
 }
 
 /// Compression and metadata as the source has them.
-fn properties(old: &ArrowReaderMetadata) -> Option<WriterProperties> {
+pub(super) fn properties(old: &ArrowReaderMetadata) -> WriterPropertiesBuilder {
     let file = old.metadata();
     let first = file.row_groups().first().and_then(|group| group.columns().first());
     let compression = first.map_or(Compression::SNAPPY, |column| column.compression());
@@ -204,8 +213,7 @@ fn properties(old: &ArrowReaderMetadata) -> Option<WriterProperties> {
         .file_metadata()
         .key_value_metadata()
         .map(|pairs| pairs.iter().filter(|pair| pair.key != ARROW_SCHEMA).cloned().collect());
-    let builder = WriterProperties::builder().set_compression(compression);
-    Some(builder.set_key_value_metadata(kept).build())
+    WriterProperties::builder().set_compression(compression).set_key_value_metadata(kept)
 }
 
 fn beside(folder: &Path) -> Result<NamedTempFile> {
@@ -238,7 +246,7 @@ fn refused(path: &Path, cause: io::Error) -> Error {
 }
 
 #[cold]
-fn failed(path: &Path, cause: ParquetError) -> Error {
+pub(super) fn failed(path: &Path, cause: ParquetError) -> Error {
     match cause {
         ParquetError::External(source) => match source.downcast::<Error>() {
             Ok(error) => *error,
@@ -286,7 +294,8 @@ mod tests {
     }
 
     fn add(path: &Path, batch: &RecordBatch) -> Result<u64> {
-        append(path.to_str().unwrap(), None, std::slice::from_ref(batch), &Call::unlimited())
+        let (path, batches) = (path.to_str().unwrap(), std::slice::from_ref(batch));
+        append(path, None, batches, &CloudSettings::default(), &Call::unlimited())
     }
 
     #[test]

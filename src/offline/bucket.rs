@@ -12,7 +12,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    UpdateVersion,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
@@ -97,11 +100,16 @@ impl Interrupt for StopSwitch {
 
 impl Bucket {
     /// A client for the bucket of `address`.
-    pub fn open(address: &Address, settings: &CloudSettings, call: &Call<'_>) -> Result<Self> {
+    pub fn open(
+        address: &Address,
+        settings: &CloudSettings,
+        purpose: Purpose,
+        call: &Call<'_>,
+    ) -> Result<Self> {
         // It is shut down in the background, as a name that is being resolved may hold a thread.
         let runtime = runtime()?;
         let (cloud, name) = (address.cloud, address.bucket.clone());
-        let opened = cloud::open(cloud, &name, Purpose::Read, settings);
+        let opened = cloud::open(cloud, &name, purpose, settings);
         let outcome = runtime.block_on(until_stopped(*call, opened));
         let store = match outcome {
             Ok(store) => store.into(),
@@ -156,6 +164,28 @@ impl Bucket {
         let below = (!path.as_ref().is_empty()).then_some(&path);
         let listed = self.wait(call, self.store.list(below).try_collect());
         listed.map_err(|stop| self.refused(prefix, stop))
+    }
+
+    /// The bytes of the object at `key`, and the version to be replaced by a [`Bucket::put`].
+    pub fn get(&self, key: &str, call: &Call<'_>) -> Result<(Bytes, UpdateVersion)> {
+        let path = self.path(key)?;
+        let got = self.wait(call, async {
+            let found = self.store.get(&path).await?;
+            let (e_tag, version) = (found.meta.e_tag.clone(), found.meta.version.clone());
+            Ok::<_, object_store::Error>((found.bytes().await?, UpdateVersion { e_tag, version }))
+        });
+        got.map_err(|stop| self.refused(key, stop))
+    }
+
+    /// Writes the object at `key`; `false`: it is not the version that `mode` asks for.
+    pub fn put(&self, key: &str, bytes: Bytes, mode: PutMode, call: &Call<'_>) -> Result<bool> {
+        let path = self.path(key)?;
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.wait(call, self.store.put_opts(&path, bytes.into(), options)) {
+            Ok(_) => Ok(true),
+            Err(Stop::ByStore(object_store::Error::Precondition { .. })) => Ok(false),
+            Err(stop) => Err(self.refused(key, stop)),
+        }
     }
 
     /// Runs `work` on this thread, until it is done or the caller stops it.
@@ -277,7 +307,7 @@ fn refused(cloud: Cloud, url: &str, stop: Stop) -> Error {
         Error::new(
             ErrorKind::SourceDenied,
             format!(
-                "the source '{url}' may not be read: {why}; give this process credentials as for \
+                "the source '{url}' may not be used: {why}; give this process credentials as for \
                  {}, or set `offline_store: {{anonymous: true}}` for what is public",
                 cloud.tool()
             ),

@@ -2,11 +2,12 @@
 //! store (`bucket`, `objects`, `object_file`), their rows
 //! ([`scan`]), their times ([`timestamps`]), and the newest row of each entity: in memory
 //! (`latest`) or past it (`spill`), which [`decider`] chooses. And on their way out: rows added
-//! to a source ([`append`](mod@append)).
+//! to a source ([`append`](mod@append), `append_object`).
 //!
 //! Must not know online stores: what is decided here is written by `materialize`.
 
 pub mod append;
+mod append_object;
 mod bucket;
 pub mod decider;
 mod latest;

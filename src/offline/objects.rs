@@ -43,7 +43,12 @@ pub(super) fn pin(bucket: &Arc<Bucket>, key: &str, call: &Call<'_>) -> Result<Ve
     Ok(pinned.collect())
 }
 
-fn find(bucket: &Bucket, key: &str, call: &Call<'_>) -> Result<Vec<(FoundFile, ObjectMeta)>> {
+/// The objects at `key`, and what the store says of them.
+pub(super) fn find(
+    bucket: &Bucket,
+    key: &str,
+    call: &Call<'_>,
+) -> Result<Vec<(FoundFile, ObjectMeta)>> {
     let prefix = listing::prefix_of(key);
     let may_be_one = prefix.is_none() && !key.is_empty() && !key.ends_with('/');
     if may_be_one && let Some(meta) = bucket.head(key, call)? {
@@ -66,7 +71,7 @@ fn find(bucket: &Bucket, key: &str, call: &Call<'_>) -> Result<Vec<(FoundFile, O
 }
 
 /// The footer of a file, and what it is known by from now on.
-async fn footer(
+pub(super) async fn footer(
     bucket: &Bucket,
     file: &FoundFile,
     listed: &ObjectMeta,

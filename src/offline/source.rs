@@ -21,7 +21,7 @@ use super::listing::{self, FolderValue, FoundFile};
 use super::object_file::{ObjectFile, ObjectRead};
 use super::objects;
 use crate::call::Call;
-use crate::cloud::CloudSettings;
+use crate::cloud::{CloudSettings, Purpose};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The files of one source, in the order in which their rows count.
@@ -92,7 +92,7 @@ impl SourceFiles {
         call: &Call<'_>,
     ) -> Result<Self> {
         if let Some(address) = Address::parse(path) {
-            let bucket = Arc::new(Bucket::open(&address, settings, call)?);
+            let bucket = Arc::new(Bucket::open(&address, settings, Purpose::Read, call)?);
             let stop = bucket.stop().clone();
             return Ok(SourceFiles::of(objects::pin(&bucket, &address.key, call)?, stop));
         }

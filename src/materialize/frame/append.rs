@@ -5,6 +5,7 @@ use arrow_array::RecordBatch;
 use crate::call::Call;
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::materialize::plan::cloud_settings;
 use crate::offline;
 use crate::registry::FeatureView;
 
@@ -24,7 +25,8 @@ pub fn append_frame(
         })?;
         let mut rows = 0;
         if !done.contains(&source.path.as_str()) {
-            rows = offline::append(&source.path, config.repo_path.as_deref(), batches, call)
+            let (folder, settings) = (config.repo_path.as_deref(), cloud_settings(source, config));
+            rows = offline::append(&source.path, folder, batches, &settings, call)
                 .map_err(|error| error.context(format_args!("view '{}'", view.name)))?;
             done.push(&source.path);
         }

@@ -97,8 +97,8 @@ fn obstacle(view: &FeatureView) -> Option<&'static str> {
     }
 }
 
-/// Whether rows can be added to the view's batch source: Parquet on disk, one file or a folder,
-/// whose columns have the names that the view has.
+/// Whether rows can be added to the view's batch source: Parquet on disk or in a bucket, one file
+/// or a folder, whose columns have the names that the view has.
 fn is_appendable(view: &FeatureView, config: &RepoConfig) -> bool {
     let is_file_store = matches!(config.offline_store_type.as_str(), "file" | "dask" | "duckdb");
     is_file_store
@@ -106,7 +106,7 @@ fn is_appendable(view: &FeatureView, config: &RepoConfig) -> bool {
         && view.batch_source.as_ref().is_some_and(|source| {
             let scheme = source.path.split_once("://").map(|(scheme, _)| scheme);
             source.kind == SourceKind::Parquet
-                && matches!(scheme, None | Some("file"))
+                && matches!(scheme, None | Some("file" | "s3" | "gs"))
                 && source.field_mapping.is_empty()
                 && !source.path.contains(['*', '?', '['])
         })

@@ -250,7 +250,7 @@ class TestWhatIsWrongIsNamed:
     def test_refused_credentials(self, s3: S3Server, tmp_path: Path) -> None:
         repo = of_s3(s3, tmp_path, "one.parquet")
         s3.command("reset-auth", "0")
-        self.refused(repo, PermissionError, r"one\.parquet' may not be read.*anonymous")
+        self.refused(repo, PermissionError, r"one\.parquet' may not be used.*anonymous")
 
     def test_nobody_there(self, s3: S3Server, tmp_path: Path) -> None:
         source = {"s3_endpoint_override": f"http://127.0.0.1:{free_port()}"}
