@@ -160,6 +160,7 @@ impl RowSink for Decoding {
 
 fn replies(criterion: &mut Criterion) {
     let config = RedisConfig {
+        field_ttl: false,
         redis_type: RedisType::Redis,
         sentinel_master: "mymaster".into(),
         connection_string: Secret::new(canned_server().to_string()),
@@ -175,6 +176,7 @@ fn replies(criterion: &mut Criterion) {
         StoredFeature { field: field_name("wide", &name), name }
     };
     let view = StoredView {
+        ttl_micros: None,
         name: "wide".into(),
         features: (0..FEATURES).map(feature).collect(),
         timestamp_field: b"_ts:wide".to_vec(),

@@ -1,5 +1,6 @@
 """The Rust core, as Python sees it: one section for each file of `src/py/`."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, final
 
@@ -105,7 +106,9 @@ class Store:
     def compact_intervals(
         self, feature_views: list[str] | None = None
     ) -> list[tuple[str, int, int]]: ...
-    def write_rows(self, stored_view: str, rows: object) -> tuple[int, int]: ...
+    def write_rows(
+        self, stored_view: str, rows: object, ttl: timedelta | None
+    ) -> tuple[int, int]: ...
     def delete_rows(
         self, views: list[tuple[str, list[str], list[str]]], whole_entities: bool
     ) -> int: ...

@@ -57,7 +57,13 @@ _FEAST_ONLY = frozenset(
 
 # Settings of ours in sections of Feast's, where Feast refuses what it does not know.
 _OURS = {
-    "online_store": {"online_statuses", "enforce_online_ttl", "equal_timestamps", "read_command"},
+    "online_store": {
+        "online_statuses",
+        "enforce_online_ttl",
+        "equal_timestamps",
+        "read_command",
+        "field_ttl",
+    },
     "materialization": {"max_memory_mb", "on_null_key"},
     "offline_store": {"s3_region", "s3_profile", "anonymous"},
 }

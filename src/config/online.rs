@@ -51,6 +51,7 @@ const REDIS_KEYS: &[&str] = &[
     "enforce_online_ttl",
     "equal_timestamps",
     "read_command",
+    "field_ttl",
 ];
 
 /// The store and the settings of ours that hold for every store. `None`: the key
@@ -138,6 +139,7 @@ fn redis(section: &Section<'_>) -> Result<RedisConfig> {
         skip_dedup: section.flag("skip_dedup", false)?,
         full_scan_for_deletion: section.flag("full_scan_for_deletion", true)?,
         equal_timestamps_skip: equal_timestamps_skip(section)?,
+        field_ttl: section.flag("field_ttl", false)?,
         read_command: match section.choice("read_command", &["auto", "hgetall", "hmget"])? {
             1 => ReadCommand::Hgetall,
             2 => ReadCommand::Hmget,

@@ -117,6 +117,8 @@ pub struct RedisConfig {
     pub full_scan_for_deletion: bool,
     /// Ours: `overwrite` (default) or `skip` a row with an equal timestamp.
     pub equal_timestamps_skip: bool,
+    /// Ours: the fields of a row expire with its view's ttl.
+    pub field_ttl: bool,
     /// Ours: `auto` (default), `hgetall` or `hmget`.
     pub read_command: ReadCommand,
 }

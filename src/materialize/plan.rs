@@ -208,7 +208,9 @@ pub fn stored_view(view: &FeatureView, config: &RepoConfig) -> Result<StoredView
     let features = view.features.iter().map(|feature| feature.name.as_str());
     let features = stored_features(&view.name, &name, features)?;
     let timestamp_field = format!("_ts:{name}").into_bytes();
-    Ok(StoredView { name, features, timestamp_field })
+    // A ttl of zero is none, as in Feast.
+    let ttl_micros = view.ttl.filter(|ttl| *ttl > 0);
+    Ok(StoredView { name, features, timestamp_field, ttl_micros })
 }
 
 /// The features of `view`, which is stored under the name `stored_name`. An error if two of them

@@ -23,6 +23,8 @@ pub struct ReadyRows {
     pub created_timestamps: Vec<Option<i64>>,
     /// For each feature, the serialized `feast.types.Value` of each row.
     pub values: Vec<PackedBytes>,
+    /// The view's ttl, microseconds; `None`: it has none.
+    pub ttl_micros: Option<i64>,
 }
 
 /// Which row of several for one entity is written.
@@ -47,6 +49,7 @@ pub fn write_ready(
         name: view.to_owned(),
         features: stored_features(view, view, rows.features.iter().map(String::as_str))?,
         timestamp_field: format!("_ts:{view}").into_bytes(),
+        ttl_micros: rows.ttl_micros,
     };
     let mut keys = PackedBytes::with_capacity(rows.keys.len(), rows.keys.byte_len() * 2);
     for (row, key) in rows.keys.iter().enumerate() {
@@ -83,6 +86,7 @@ impl ReadyRows {
             event_timestamps: rows.iter().map(|&row| self.event_timestamps[row]).collect(),
             created_timestamps: rows.iter().map(|&row| self.created_timestamps[row]).collect(),
             values: self.values.iter().map(|values| picked(values, rows)).collect(),
+            ttl_micros: self.ttl_micros,
         }
     }
 }

@@ -344,7 +344,7 @@ fn sorted_join_keys(view: &FeatureView) -> Vec<&str> {
 fn stored_view(view: &FeatureView, versioned_views: bool) -> StoredView {
     let name = view.stored_name(versioned_views);
     let timestamp_field = format!("_ts:{name}").into_bytes();
-    StoredView { name, features: Vec::new(), timestamp_field }
+    StoredView { name, features: Vec::new(), timestamp_field, ttl_micros: None }
 }
 
 /// The feature of that name.

@@ -65,7 +65,8 @@ impl Planner<'_> {
         let field = hash::field_name(&name, &vector);
         let timestamp_field = format!("_ts:{name}").into_bytes();
         let features_stored = vec![StoredFeature { name: vector.clone(), field }];
-        let stored = StoredView { name, features: features_stored, timestamp_field };
+        let stored =
+            StoredView { name, features: features_stored, timestamp_field, ttl_micros: None };
         self.groups.push(PlanGroup {
             join_keys,
             stored: StoredGroup { views: vec![stored], expected_fields },

@@ -78,6 +78,7 @@ fn redis_section<'py>(py: Python<'py>, redis: &RedisConfig) -> PyResult<Bound<'p
         ReadCommand::Hmget => "hmget",
     };
     section.set_item("read_command", read_command)?;
+    section.set_item("field_ttl", redis.field_ttl)?;
     Ok(section)
 }
 

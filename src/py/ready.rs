@@ -143,7 +143,10 @@ pub fn deleted(views: Vec<Deleted>, version: KeyVersion) -> Result<Vec<DeletedVi
         let features = stored_features(&name, &name, features.iter().map(String::as_str))?;
         let keys = KeyShape::new(version, join_keys.iter().map(String::as_str));
         let timestamp_field = format!("_ts:{name}").into_bytes();
-        Ok(DeletedView { stored: StoredView { name, features, timestamp_field }, keys })
+        Ok(DeletedView {
+            stored: StoredView { name, features, timestamp_field, ttl_micros: None },
+            keys,
+        })
     };
     views.into_iter().map(deleted).collect()
 }

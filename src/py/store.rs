@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use chrono::TimeDelta;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyDict;
@@ -548,8 +549,11 @@ impl Store {
         py: Python<'_>,
         stored_view: &str,
         rows: &Bound<'_, PyAny>,
+        ttl: Option<TimeDelta>,
     ) -> PyResult<(u64, u64)> {
-        let groups = ready::rows(rows)?;
+        let mut groups = ready::rows(rows)?;
+        let ttl_micros = ttl.and_then(|ttl| ttl.num_microseconds()).filter(|ttl| *ttl > 0);
+        groups.iter_mut().for_each(|rows| rows.ttl_micros = ttl_micros);
 
         let report = py.detach(|| {
             let (online, version) = (self.online()?, self.key_version());

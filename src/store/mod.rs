@@ -29,6 +29,9 @@ pub struct StoredView {
     pub features: Vec<StoredFeature>,
     /// Redis: the field of the event timestamp, `_ts:<name>`.
     pub timestamp_field: Vec<u8>,
+    /// How long after its event timestamp a row is worth keeping, microseconds, where it is
+    /// written with `field_ttl`. `None`: for ever.
+    pub ttl_micros: Option<i64>,
 }
 
 /// A feature of a [`StoredView`].

@@ -19,6 +19,7 @@ mod redis_cluster_server;
 mod redis_cluster_writes;
 mod redis_delete;
 mod redis_faults;
+mod redis_field_ttl;
 mod redis_fresh;
 mod redis_many;
 mod redis_pieces;

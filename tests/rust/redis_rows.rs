@@ -23,6 +23,7 @@ pub fn view(name: &str, features: usize) -> StoredView {
         field: (salt ^ (index as u32).wrapping_mul(0x9e37_79b1)).to_le_bytes(),
     };
     StoredView {
+        ttl_micros: None,
         name: name.to_owned(),
         features: (0..features).map(feature).collect(),
         timestamp_field: format!("_ts:{name}").into_bytes(),

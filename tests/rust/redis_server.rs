@@ -217,6 +217,7 @@ pub fn config(connection_string: &str) -> RedisConfig {
         skip_dedup: false,
         full_scan_for_deletion: true,
         equal_timestamps_skip: false,
+        field_ttl: false,
         read_command: ReadCommand::Auto,
     }
 }

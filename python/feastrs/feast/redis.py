@@ -26,6 +26,9 @@ class RedisOnlineStoreConfig(ServingSettings, redis.RedisOnlineStoreConfig):
     read_command: Literal["auto", "hgetall", "hmget"] = "auto"
     """How a hash is read: `auto` takes it whole where that costs Redis less."""
 
+    field_ttl: bool = False
+    """Whether the fields of a row expire with its view's `ttl` (Redis 7.4, Valkey 9)."""
+
 
 class RedisOnlineStore(NativeReads, NativeAsyncWrites, NativeDeletion, redis.RedisOnlineStore):
     """Feast's Redis store, read, written and emptied by the core.

@@ -35,7 +35,8 @@ class NativeWrites:
     ) -> None:
         """Feast's method of that name; `progress` is told once, when all rows are written."""
         if data:
-            self._store(config).write_rows(stored_name(table, config), data)
+            ttl = getattr(table, "ttl", None)
+            self._store(config).write_rows(stored_name(table, config), data, ttl)
         if progress:
             progress(len(data))
 

@@ -1,7 +1,8 @@
 -- One row of one view: written unless the stored one is newer.
 --
 -- KEYS: the entity's hash. ARGV: the field of the timestamp, the timestamp, '1' where an equal
--- one is overwritten, seconds to live or '0', then field and value of each feature.
+-- one is overwritten, seconds to live or '0', when the fields expire (milliseconds) or '-1', then
+-- field and value of each feature.
 -- Gives 1: written, 0: the stored row stays, -1: what is stored is no timestamp.
 
 -- The number at `at` and where the next one begins; numbers of 64 bits, the upper half negative.
@@ -47,13 +48,24 @@ if stored then
   if new_seconds < seconds or new_seconds == seconds and new_nanos < nanos then return 0 end
   if new_seconds == seconds and new_nanos == nanos and ARGV[3] ~= '1' then return 0 end
 end
+-- Asked before anything is written: an older server does not know what follows.
+if ARGV[5] ~= '-1' then
+  local known = redis.pcall('HPEXPIRETIME', KEYS[1], 'FIELDS', 1, ARGV[1])
+  if is_error(known) then return known end
+end
 -- What fits on Lua's stack; the timestamp last.
-for first = 5, #ARGV, 2000 do
+for first = 6, #ARGV, 2000 do
   local last = math.min(first + 1999, #ARGV)
   local done = redis.pcall('HSET', KEYS[1], unpack(ARGV, first, last))
   if is_error(done) then return done end
 end
 local done = redis.pcall('HSET', KEYS[1], ARGV[1], ARGV[2])
 if is_error(done) then return done end
+if ARGV[5] ~= '-1' then
+  for at = 6, #ARGV, 2 do
+    redis.call('HPEXPIREAT', KEYS[1], ARGV[5], 'FIELDS', 1, ARGV[at])
+  end
+  redis.call('HPEXPIREAT', KEYS[1], ARGV[5], 'FIELDS', 1, ARGV[1])
+end
 if ARGV[4] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
 return 1

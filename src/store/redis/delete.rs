@@ -235,6 +235,7 @@ mod tests {
     fn view(name: &str, field: u8) -> DeletedView {
         DeletedView {
             stored: StoredView {
+                ttl_micros: None,
                 name: name.to_owned(),
                 features: vec![StoredFeature { name: "f".to_owned(), field: [field; 4] }],
                 timestamp_field: format!("_ts:{name}").into_bytes(),

@@ -149,6 +149,7 @@ mod tests {
 
     fn view(name: &str, fields: &[u32]) -> StoredView {
         StoredView {
+            ttl_micros: None,
             name: name.to_owned(),
             features: fields
                 .iter()

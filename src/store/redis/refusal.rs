@@ -19,6 +19,11 @@ pub(super) fn refused(node: &str, command: &str, text: &[u8]) -> Error {
             ErrorKind::InvalidConfig,
             "; this server is a node of a Redis Cluster: say so with redis_type: redis_cluster",
         ),
+        // No other command of ours is unknown to a server that we promise.
+        _ if text.contains("HPEXPIRE") || text.contains("Unknown Redis command") => (
+            ErrorKind::StoreRefused,
+            "; field_ttl needs Redis 7.4 or Valkey 9: leave it out of online_store for this server",
+        ),
         "WRONGTYPE" => (ErrorKind::StoreInvalid, ""),
         _ if text.starts_with("ERR max number of clients reached") => (
             ErrorKind::StoreUnavailable,

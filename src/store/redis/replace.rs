@@ -11,6 +11,7 @@ use super::codec::{CommandBuffer, Reply, append_argument};
 use super::fresh::{Learned, MIN_BATCH_ROWS, are_fields_distinct};
 use super::serialized::{Form, fits_listpack, serialize_hash};
 use super::timestamp::{self, Timestamp};
+use super::writer::WriterSettings;
 use crate::store::WriteBatch;
 
 /// Fewer fields are written as cheaply one by one.
@@ -54,10 +55,12 @@ impl<'a> Replace<'a> {
     pub(super) fn new(
         learned: &'a Learned,
         batch: &'a WriteBatch<'a>,
-        key_ttl_seconds: Option<u64>,
+        settings: &WriterSettings,
     ) -> Self {
         let view = batch.view;
-        let is_wide = view.features.len() >= MIN_FIELDS
+        // A hash that is put back whole has lost the times of its fields, other views' among them.
+        let is_wide = !settings.field_ttl
+            && view.features.len() >= MIN_FIELDS
             && batch.keys.len() >= MIN_BATCH_ROWS
             && are_fields_distinct(batch);
         let fields = view.features.iter().map(|feature| &feature.field[..]);
@@ -66,7 +69,7 @@ impl<'a> Replace<'a> {
             true => fields.enumerate().map(|(place, field)| (field, place)).collect(),
             false => HashMap::new(),
         };
-        let ttl = key_ttl_seconds.map(|seconds| {
+        let ttl = settings.key_ttl_seconds.map(|seconds| {
             let mut encoded = Vec::new();
             append_argument(&mut encoded, seconds.saturating_mul(1000).to_string().as_bytes());
             encoded

@@ -163,7 +163,7 @@ impl Writer<'_> {
         let mut time = Vec::with_capacity(timestamp::MAX_LEN);
         self.timestamp(row).encode(&mut time);
         let overwrites = self.equal_timestamps == EqualTimestamps::Overwrite;
-        commands.begin(8 + 2 * self.fields.len());
+        commands.begin(9 + 2 * self.fields.len());
         commands.argument(b"EVALSHA");
         commands.argument(&sha);
         commands.argument(b"1");
@@ -175,6 +175,7 @@ impl Writer<'_> {
             Some(ttl) => commands.encoded(ttl),
             None => commands.argument(b"0"),
         }
+        commands.argument(self.expires_at(row).unwrap_or(-1).to_string().as_bytes());
         self.encode_features(commands, row);
     }
 }

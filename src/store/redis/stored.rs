@@ -69,6 +69,7 @@ impl RedisStore {
             writer: WriterSettings {
                 key_ttl_seconds: config.key_ttl_seconds.filter(|seconds| *seconds > 0),
                 skip_dedup: config.skip_dedup,
+                field_ttl: config.field_ttl,
                 equal_timestamps: match config.equal_timestamps_skip {
                     true => EqualTimestamps::Skip,
                     false => EqualTimestamps::Overwrite,

@@ -29,6 +29,8 @@ pub(super) struct WriterSettings {
     pub(super) key_ttl_seconds: Option<u64>,
     /// Write without looking at the stored timestamp.
     pub(super) skip_dedup: bool,
+    /// The fields of a row expire with its view's ttl.
+    pub(super) field_ttl: bool,
     pub(super) equal_timestamps: EqualTimestamps,
     /// What the server has taught so far.
     pub(super) learned: Learned,
@@ -43,6 +45,8 @@ pub(super) struct Writer<'a> {
     pub(super) timestamp_field: Vec<u8>,
     pub(super) fields: Vec<[u8; FIELD_LEN]>,
     pub(super) ttl: Option<Vec<u8>>,
+    // How long after its event timestamp a row's fields expire, microseconds.
+    field_ttl: Option<i64>,
     pub(super) learned: &'a Learned,
     next_row: usize,
     pub(super) fresh: Fresh<'a>,
@@ -92,6 +96,12 @@ impl<'a> Writer<'a> {
             append_argument(&mut encoded, seconds.to_string().as_bytes());
             encoded
         });
+        let field_ttl = batch.view.ttl_micros.filter(|_| settings.field_ttl);
+        let mut fresh = Fresh::new(&settings.learned, batch, settings.key_ttl_seconds);
+        if field_ttl.is_some() {
+            // A hash that is sent whole has no times for its fields.
+            fresh.give_up();
+        }
         Ok(Writer {
             batch,
             project,
@@ -100,14 +110,15 @@ impl<'a> Writer<'a> {
             timestamp_field,
             fields: fields.collect(),
             ttl,
+            field_ttl,
             learned: &settings.learned,
             next_row: 0,
-            fresh: Fresh::new(&settings.learned, batch, settings.key_ttl_seconds),
+            fresh,
             again: VecDeque::new(),
             contended: Vec::new(),
             current: None,
             ahead: None,
-            replace: Replace::new(&settings.learned, batch, settings.key_ttl_seconds),
+            replace: Replace::new(&settings.learned, batch, settings),
             decided: CommandBuffer::default(),
             winners: 0,
             report: WriteReport::default(),
@@ -122,11 +133,6 @@ impl<'a> Writer<'a> {
     /// Whether rows are written without a look at what is stored.
     pub(super) fn is_blind(&self) -> bool {
         self.is_blind
-    }
-
-    /// Whether a second command sets how long the key lives.
-    pub(super) fn has_ttl(&self) -> bool {
-        self.ttl.is_some()
     }
 
     /// Writes these rows, and no others, in transactions of their own.
@@ -207,6 +213,16 @@ impl<'a> Writer<'a> {
         commands.encoded(&self.timestamp_field);
         commands.argument(&timestamp);
         self.encode_features(commands, row);
+        if let Some(milliseconds) = self.expires_at(row) {
+            commands.begin(6 + self.fields.len());
+            commands.argument(b"HPEXPIREAT");
+            commands.argument_of(key, self.project);
+            commands.argument(milliseconds.to_string().as_bytes());
+            commands.argument(b"FIELDS");
+            commands.argument((1 + self.fields.len()).to_string().as_bytes());
+            commands.encoded(&self.timestamp_field);
+            self.fields.iter().for_each(|field| commands.encoded(field));
+        }
         if let Some(ttl) = &self.ttl {
             commands.begin(3);
             commands.argument(b"EXPIRE");
@@ -223,8 +239,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn commands_for_row(&self) -> usize {
-        if self.ttl.is_some() { 2 } else { 1 }
+    /// When the fields of a row expire, milliseconds since the epoch; `None`: never. What is over
+    /// already is gone at once. Never negative, which the server would refuse.
+    pub(super) fn expires_at(&self, row: usize) -> Option<i64> {
+        let ttl = self.field_ttl?;
+        let event = self.batch.event_timestamps.get(row).copied().unwrap_or_default();
+        Some((event.saturating_add(ttl) / 1000).max(0))
+    }
+
+    /// How many replies [`encode_row`](Self::encode_row) leads to.
+    pub(super) fn commands_for_row(&self) -> usize {
+        1 + usize::from(self.ttl.is_some()) + usize::from(self.field_ttl.is_some())
     }
 
     pub(super) fn acknowledge(&mut self, rows: usize, written: usize) {

@@ -430,6 +430,7 @@ mod tests {
     fn layout() -> ReadLayout {
         let feature = StoredFeature { name: "f".to_owned(), field: *b"fiel" };
         let view = StoredView {
+            ttl_micros: None,
             name: "v".to_owned(),
             features: vec![feature],
             timestamp_field: b"_ts:v".to_vec(),

@@ -315,8 +315,16 @@ impl<'a> ClusterWriter<'a> {
                 }
             },
         };
-        if matches!(way, Way::Blind) && self.writer.has_ttl() {
-            connection.receive(call)?;
+        if matches!(way, Way::Blind) {
+            for _ in 1..self.writer.commands_for_row() {
+                match connection.receive(call)?.error() {
+                    // One that went elsewhere is written anew there.
+                    Some(text) if !matches!(fate, Fate::Elsewhere(_)) => {
+                        return Err(refusal::refused(&node, "EXPIRE", text));
+                    }
+                    _ => {}
+                }
+            }
         }
         Ok(fate)
     }

@@ -107,6 +107,7 @@ fn view(name: &str, fields: &[&[u8; 4]]) -> StoredView {
         .map(|field| StoredFeature { name: field.escape_ascii().to_string(), field: **field })
         .collect();
     StoredView {
+        ttl_micros: None,
         name: name.to_owned(),
         features,
         timestamp_field: format!("_ts:{name}").into_bytes(),
