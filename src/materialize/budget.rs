@@ -10,8 +10,9 @@ use crate::error::Result;
 /// Views that are under way at once, at most: one reads while another waits for the store or the
 /// registry, and more only wait for the same processors.
 const MAX_VIEWS: usize = 4;
-/// With less memory a view reads its source in batches so small that it is faster alone.
-const MIN_SHARE_BYTES: usize = 16 << 20;
+/// What a view takes for what it reads and writes at the moment, however small its batches: with
+/// less for each, they go one after another.
+const MIN_SHARE_BYTES: usize = 64 << 20;
 /// What an entity takes while its newest row is searched, about: its key and the row's times.
 const ENTITY_BYTES: u64 = 96;
 /// How long to wait for memory before looking for interrupts.
