@@ -3,13 +3,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
+use feastrs::ErrorKind;
 use feastrs::config::RedisConfig;
 use feastrs::store::{StoredView, WriteReport};
 
 use crate::redis_cluster_server::{RedisCluster, eventually};
-use crate::redis_many::{names, store};
+use crate::redis_many::{calls, names, store};
 use crate::redis_rows::{Row, read_blocking, view, write};
 
 fn keys_of(names: &[String]) -> Vec<&str> {
@@ -103,16 +103,43 @@ fn rows_wait_for_a_slot_that_nobody_serves() {
         node.call(&[b"CLUSTER", b"DELSLOTS", slot.as_bytes()]);
     }
     let store = store(&cluster.config());
+    // As Redis 7.0 and as 6.2 counts it.
+    let slots = |node| calls(node, "cluster|slots") + calls(node, "cluster");
+    let asked = || cluster.nodes.iter().map(slots).sum::<u64>();
+    let before = asked();
 
     let report = thread::scope(|scope| {
         let written = scope.spawn(|| write(&store, &view, &keys, 5, b"new").unwrap());
-        thread::sleep(Duration::from_millis(300));
+        // The second time, since a row had no node.
+        eventually("the slots are asked for twice", || asked() >= before + 2);
         home.call(&[b"CLUSTER", b"ADDSLOTS", slot.as_bytes()]);
         written.join().unwrap()
     });
 
     assert_eq!(report, ALL);
     assert_eq!(rows(&cluster.config(), &view, &keys), expected(5, b"new", 3, 1000));
+}
+
+#[test]
+fn a_node_that_forgets_the_script_each_time_is_written_to_without() {
+    let cluster = RedisCluster::start_forgetful();
+    let (view, names) = (view("v", 3), names(1000));
+    let keys = keys_of(&names);
+    let is_told = || calls(&cluster.nodes[0], "hget");
+
+    let patient = store(&cluster.config());
+    assert_eq!(write(&patient, &view, &keys, 5, b"new").unwrap(), ALL);
+    assert_eq!(write(&patient, &view, &keys, 4, b"older").unwrap(), NONE);
+    assert_eq!(rows(&cluster.config(), &view, &keys), expected(5, b"new", 3, 1000));
+    assert!((1..=4).contains(&is_told()), "{}", is_told());
+
+    // Where transactions are not to be had either, it is an error, and soon.
+    let node = &cluster.nodes[0];
+    node.call(&[b"ACL", b"SETUSER", b"default", b"-watch"]);
+    let error = write(&store(&cluster.config()), &view, &keys, 6, b"newer").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreDenied, "{error}");
+    assert!(error.to_string().contains("WATCH"), "{error}");
+    assert!((1..=7).contains(&is_told()), "{}", is_told());
 }
 
 #[test]

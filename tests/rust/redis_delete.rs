@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use arrow_array::Int64Array;
 use feastrs::call::{Call, Interrupt};
@@ -166,6 +167,88 @@ fn every_node_of_a_cluster_is_gone_through() {
     assert_eq!((rows, total()), (300, 400));
     let whole = delete(&config, "p", &[of(&kept, "driver")], Scope::Entities, &call).unwrap();
     assert_eq!((whole, total()), (100, 300));
+}
+
+/// A join key whose entities all have one slot.
+const TAGGED: &str = "{t}";
+
+fn slot_of_tagged(cluster: &RedisCluster) -> u32 {
+    cluster.nodes[0].call(&[b"CLUSTER", b"KEYSLOT", b"t"]).integer() as u32
+}
+
+#[test]
+fn keys_of_a_slot_that_is_half_moved_go_from_both_its_nodes() {
+    for scope in [Scope::Rows, Scope::Entities] {
+        let cluster = RedisCluster::start(3, 0);
+        let config = cluster.config();
+        let (gone, slot) = (view("gone", 3), slot_of_tagged(&cluster));
+        write(&config, "p", &gone, TAGGED, 300);
+        write(&config, "p", &gone, "driver", 300);
+        let from = cluster.home_of(slot);
+        // To the one before and the one behind: whatever the order of the nodes is.
+        for to in [(from + 1) % 3, (from + 2) % 3] {
+            write(&config, "p", &gone, TAGGED, 300);
+            cluster.begin_move(slot, from, to);
+            assert_eq!(cluster.move_keys(slot, from, to, 120), 120);
+
+            let views = [of(&gone, TAGGED)];
+            let deleted = delete(&config, "p", &views, scope, &Call::unlimited()).unwrap();
+
+            assert_eq!(deleted, 300, "{scope:?}");
+            let total: i64 = cluster.nodes.iter().map(size).sum();
+            assert_eq!(total, 300, "those of the other join key");
+            for node in [from, to] {
+                let slot = slot.to_string();
+                cluster.nodes[node].call(&[b"CLUSTER", b"SETSLOT", slot.as_bytes(), b"STABLE"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_that_went_to_a_node_without_slots_go() {
+    let cluster = RedisCluster::start(2, 1);
+    let config = cluster.config();
+    let (gone, slot) = (view("gone", 3), slot_of_tagged(&cluster));
+    write(&config, "p", &gone, TAGGED, 300);
+    cluster.make_newcomer(2);
+    let (from, to) = (cluster.home_of(slot), 2);
+    cluster.begin_move(slot, from, to);
+    assert_eq!(cluster.move_keys(slot, from, to, 120), 120);
+
+    let views = [of(&gone, TAGGED)];
+    let deleted = delete(&config, "p", &views, Scope::Rows, &Call::unlimited()).unwrap();
+
+    assert_eq!(deleted, 300);
+    assert_eq!((size(&cluster.nodes[from]), size(&cluster.nodes[to])), (0, 0));
+}
+
+#[test]
+fn no_key_is_missed_while_slots_move() {
+    let cluster = RedisCluster::start(3, 0);
+    let config = cluster.config_with(",socket_timeout=20");
+    let (gone, slot) = (view("gone", 3), slot_of_tagged(&cluster));
+    let mut from = cluster.home_of(slot);
+    for turn in 0..12 {
+        // Others, so that the nodes take a while.
+        write(&config, "p", &gone, "driver", ENTITIES);
+        write(&config, "p", &gone, TAGGED, 600);
+        let to = (from + 1 + turn % 2) % 3;
+        let views = [of(&gone, TAGGED), of(&gone, "driver")];
+        thread::scope(|scope| {
+            cluster.begin_move(slot, from, to);
+            let deletion =
+                scope.spawn(|| delete(&config, "p", &views, Scope::Rows, &Call::unlimited()));
+            while cluster.move_keys(slot, from, to, 7) > 0 {}
+            if turn % 3 != 0 {
+                cluster.end_move(slot, to);
+            }
+            deletion.join().unwrap().unwrap();
+        });
+        assert_eq!(cluster.nodes.iter().map(size).sum::<i64>(), 0, "turn {turn}");
+        cluster.end_move(slot, to);
+        from = to;
+    }
 }
 
 #[test]

@@ -22,18 +22,33 @@ pub(super) struct Deleter<'a> {
     project: &'a [u8],
     pattern: Vec<u8>,
     deleted: u64,
+    // The node is to be told that it has keys of slots that are still another's.
+    is_asking: bool,
     is_disturbed: bool,
 }
 
 impl<'a> Deleter<'a> {
     pub(super) fn new(views: &'a [DeletedView], scope: Scope, project: &'a [u8]) -> Self {
         let pattern = pattern(views, project);
-        Deleter { views, scope, project, pattern, deleted: 0, is_disturbed: false }
+        Deleter {
+            views,
+            scope,
+            project,
+            pattern,
+            deleted: 0,
+            is_asking: false,
+            is_disturbed: false,
+        }
     }
 
     /// How many entities had something to be deleted.
     pub(super) fn deleted(&self) -> u64 {
         self.deleted
+    }
+
+    /// Whether the next server may have keys of slots that are on their way to it.
+    pub(super) fn set_asking(&mut self, is_asking: bool) {
+        self.is_asking = is_asking;
     }
 
     /// Whether a key was elsewhere since the last call: slots are on the move.
@@ -100,7 +115,10 @@ impl<'a> Deleter<'a> {
             return Ok(());
         }
         connection.set_doing("UNLINK");
-        keys.iter().for_each(|key| connection.commands().command(&[b"UNLINK", key]));
+        for key in keys {
+            self.ask(connection.commands());
+            connection.commands().command(&[b"UNLINK", key]);
+        }
         self.count_removed(keys.len(), "UNLINK", connection, call)
     }
 
@@ -114,11 +132,15 @@ impl<'a> Deleter<'a> {
         call: &Call<'_>,
     ) -> Result<()> {
         connection.set_doing("HKEYS, HDEL");
-        keys.iter().for_each(|key| connection.commands().command(&[b"HKEYS", key]));
+        for key in keys {
+            self.ask(connection.commands());
+            connection.commands().command(&[b"HKEYS", key]);
+        }
         connection.send(call)?;
         let node = connection.node().clone();
-        let mut removals = CommandBuffer::default();
+        let (mut removals, mut count) = (CommandBuffer::default(), 0);
         for key in keys {
+            self.receive_asked(connection, call)?;
             let reply = connection.receive(call)?;
             match (reply.error(), reply.strings()) {
                 // Not a hash: not of Feast's.
@@ -128,6 +150,8 @@ impl<'a> Deleter<'a> {
                     let fields: Vec<&[u8]> = fields.flatten().collect();
                     let gone = self.gone(key, &fields);
                     if !gone.is_empty() {
+                        count += 1;
+                        self.ask(&mut removals);
                         removals.begin(2 + gone.len());
                         removals.argument(b"HDEL");
                         removals.argument(key);
@@ -137,11 +161,11 @@ impl<'a> Deleter<'a> {
                 (None, None) => return Err(no_scan(&node)),
             }
         }
-        if removals.commands() == 0 {
+        if count == 0 {
             return Ok(());
         }
         connection.commands().append(&removals);
-        self.count_removed(removals.commands(), "HDEL", connection, call)
+        self.count_removed(count, "HDEL", connection, call)
     }
 
     /// The fields to remove from the hash at `key`, which has `fields`.
@@ -176,10 +200,28 @@ impl<'a> Deleter<'a> {
         connection.send(call)?;
         let node = connection.node().clone();
         for _ in 0..commands {
+            self.receive_asked(connection, call)?;
             let reply = connection.receive(call)?;
             match reply.error() {
                 Some(text) => self.note(&node, command, text)?,
                 None => self.deleted += u64::from(reply.integer().is_some_and(|count| count > 0)),
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&self, commands: &mut CommandBuffer) {
+        if self.is_asking {
+            commands.command(&[b"ASKING"]);
+        }
+    }
+
+    /// Takes the answer to what [`ask`](Self::ask) encoded.
+    fn receive_asked(&self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
+        if self.is_asking {
+            let node = connection.node().clone();
+            if let Some(text) = connection.receive(call)?.error() {
+                return Err(refusal::refused(&node, "ASKING", text));
             }
         }
         Ok(())

@@ -4,8 +4,9 @@
 //! answers that does not have the key (any more). So are `plan`, one read over all nodes, and
 //! `lane`, the part of it that one node is asked for. Two drivers do what a plan says: `reader`
 //! over blocking connections, `async_reader` over those that asynchronous reads share. Both have
-//! one map and one set of pools, which `nodes` keeps and `fetch` brings up to date; so has `writer`,
-//! which writes rows over blocking connections.
+//! one map and one set of pools, which `nodes` keeps and `fetch` brings up to date; so have
+//! `writer`, which writes rows over blocking connections, and `delete`, which asks each master for
+//! `own_slots`.
 
 mod async_reader;
 mod attempts;
@@ -13,6 +14,7 @@ mod delete;
 mod fetch;
 mod lane;
 mod nodes;
+mod own_slots;
 mod plan;
 mod reader;
 mod redirect;

@@ -59,15 +59,6 @@ impl SlotMap {
         &self.shards
     }
 
-    /// Whether every slot is at the same master as in `other`.
-    pub(in super::super) fn is_served_alike(&self, other: &SlotMap) -> bool {
-        let master = |map: &SlotMap, slot| {
-            let shard = map.shard_index(slot).and_then(|index| map.shards.get(index));
-            shard.map(|shard| shard.master.clone())
-        };
-        (0..SLOTS).all(|slot| master(self, slot) == master(other, slot))
-    }
-
     /// Whether the map has `slot` at the master at `to`.
     pub(in super::super) fn is_at(&self, slot: u16, to: &Address) -> bool {
         let shard = self.shard_index(slot).and_then(|index| self.shards.get(index));

@@ -29,6 +29,8 @@ const CHUNK_ROWS: usize = 100;
 const CHUNK_BYTES: usize = 1 << 20;
 /// A row that was sent on so often, on average, is tried again later.
 const MAX_REDIRECTS: usize = 8;
+/// A node that forgets the script so often, and runs it for no row, is written to without.
+const MAX_LOADS: u32 = 3;
 /// Chunks under way to one node: it works on one while the next travels.
 const CHUNKS_UNDER_WAY: usize = 2;
 
@@ -70,6 +72,8 @@ struct Lane {
     sent: VecDeque<Vec<(Task, Way)>>,
     // The node does not know the script.
     lacks_script: bool,
+    // How often it was told the script since it last ran it.
+    loads: u32,
 }
 
 /// Why an attempt ended, and in which lane.
@@ -173,6 +177,7 @@ impl<'a> ClusterWriter<'a> {
                 unsent: VecDeque::new(),
                 sent: VecDeque::new(),
                 lacks_script: false,
+                loads: 0,
             });
             self.lanes.len() - 1
         });
@@ -194,7 +199,8 @@ impl<'a> ClusterWriter<'a> {
         let needs_script = lane.lacks_script || writer.learned.script.sha().is_none();
         if needs_script && lane.sent.is_empty() && !writer.learned.script.is_refused() {
             lane.lacks_script = false;
-            if !writer.load_anew(connection, call)? {
+            lane.loads += 1;
+            if lane.loads > MAX_LOADS || !writer.load_anew(connection, call)? {
                 writer.learned.script.refuse();
             }
         }
@@ -283,7 +289,8 @@ impl<'a> ClusterWriter<'a> {
         way: Way,
         call: &Call<'_>,
     ) -> Result<Fate> {
-        let Some(Lane { pool, lease: Some(lease), lacks_script, .. }) = self.lanes.get_mut(index)
+        let Some(Lane { pool, lease: Some(lease), lacks_script, loads, .. }) =
+            self.lanes.get_mut(index)
         else {
             return Err(lost_track());
         };
@@ -307,8 +314,14 @@ impl<'a> ClusterWriter<'a> {
                 Some(_) => Fate::Again,
             },
             (None, Way::Script) => match self.writer.scripted(reply, &node, task.row)? {
-                Scripted::Written => Fate::Done { is_written: true },
-                Scripted::Older => Fate::Done { is_written: false },
+                Scripted::Written => {
+                    *loads = 0;
+                    Fate::Done { is_written: true }
+                }
+                Scripted::Older => {
+                    *loads = 0;
+                    Fate::Done { is_written: false }
+                }
                 Scripted::NoScript => {
                     *lacks_script = true;
                     Fate::Again
