@@ -31,6 +31,8 @@ pub(super) struct Learned {
     // Forms that were refused: none, listpacks, or the command itself.
     refused: AtomicU8,
     batches_without_trial: AtomicU32,
+    // Whether the log has it that RESTORE is refused.
+    is_refusal_told: AtomicBool,
     /// Where hashes can't be sent whole.
     pub(super) absence: Absence,
     /// About existing entities.
@@ -91,6 +93,16 @@ impl Learned {
     /// The server does not take listpacks.
     pub(super) fn refuse_listpacks(&self) {
         self.refuse(LISTPACKS_REFUSED);
+    }
+
+    /// Says once in the store's life that, and why, it is written to in a slower way.
+    pub(super) fn tell_refusal(&self, node: &str, text: &[u8]) {
+        if !self.is_refusal_told.swap(true, Ordering::Relaxed) {
+            let text = String::from_utf8_lossy(text);
+            // Some repeat the arguments, which are no text.
+            let why = text.split(", with args").next().unwrap_or_default();
+            log::info!("Redis at {node} refuses RESTORE ({why}): a slower way to write is taken");
+        }
     }
 
     fn refuse(&self, what: u8) {
@@ -226,6 +238,7 @@ impl Writer<'_> {
             }),
             _ => return Err(refusal::refused(node, "RESTORE", text).context(self.shown_key(row))),
         }
+        learned.tell_refusal(node, text);
         Ok(false)
     }
 

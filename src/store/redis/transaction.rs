@@ -285,6 +285,7 @@ impl Writer<'_> {
         for _ in 0..1 + self.decided.commands() {
             match connection.receive(call)?.error() {
                 Some(text) if self.is_replacing() && refusal::is_command_withheld(text) => {
+                    self.learned.tell_refusal(&node, text);
                     is_withheld = true;
                 }
                 Some(text) => return Err(refusal::refused(&node, "HSET", text)),
@@ -298,6 +299,7 @@ impl Writer<'_> {
         }
         match outcome.first_error() {
             Some(text) if self.is_replacing() && refusal::is_payload_refused(text) => {
+                self.learned.tell_refusal(&node, text);
                 self.learned.refuse_listpacks();
                 Ok(Outcome::Withheld)
             }
