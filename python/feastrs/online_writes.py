@@ -231,7 +231,21 @@ class OnlineWrites(FeastBacked):
         to: PushMode | Any = PushMode.ONLINE,
         **kwargs: Any,
     ) -> WriteReport:
-        """Like :meth:`push`, without blocking the event loop."""
+        """Like :meth:`push`, without blocking the event loop.
+
+        One that is cancelled ends soon; what it has written by then stays.
+
+        Example:
+            >>> import asyncio
+            >>> from feastrs.errors import PushSourceNotFoundException
+            >>> async def pushed() -> None:
+            ...     try:
+            ...         await store.push_async("clicks", [{"driver_id": 1001}])
+            ...     except PushSourceNotFoundException as error:
+            ...         print(error)
+            >>> asyncio.run(pushed())
+            no feature view has the push source 'clicks'; the project has none
+        """
         transforms = bool(kwargs.get("transform_on_write", True))
         write = self._push(push_source_name, df, allow_registry_cache, to, transforms)
         await write.run_async()
