@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -162,20 +164,27 @@ def test_late_rows_come_with_an_overlap(tmp_path: Path, redis7: RedisServer) -> 
         store.materialize_incremental(LATE, overlap=-HOUR)
 
 
+SPILLED_ROWS = 150_000
+
+
+def spilling(folder: Path, redis7: RedisServer) -> Repo:
+    """A repo that needs some megabytes on disk to decide its rows."""
+    table = pa.table(
+        {
+            "driver_id": pa.array(range(SPILLED_ROWS), pa.int64()),
+            "event_timestamp": pa.array([AT] * SPILLED_ROWS, TIME),
+            "x": pa.array([0.5] * SPILLED_ROWS),
+        }
+    )
+    settings = {"materialization": {"max_memory_mb": 1}}
+    return plain(folder, table).open(folder / "repo", redis7, settings=settings)
+
+
 def test_no_room_on_disk_for_more_entities_than_memory_is_for(
     tmp_path: Path, redis7: RedisServer
 ) -> None:
     """The limit on the size of files stands for a disk that is full."""
-    rows = 150_000
-    table = pa.table(
-        {
-            "driver_id": pa.array(range(rows), pa.int64()),
-            "event_timestamp": pa.array([AT] * rows, TIME),
-            "x": pa.array([0.5] * rows),
-        }
-    )
-    settings = {"materialization": {"max_memory_mb": 1}}
-    repo = plain(tmp_path, table).open(tmp_path / "repo", redis7, settings=settings)
+    repo = spilling(tmp_path, redis7)
     script = textwrap.dedent(
         """
         import os, resource, sys
@@ -202,5 +211,35 @@ def test_no_room_on_disk_for_more_entities_than_memory_is_for(
         check=False,
     )
 
-    assert (done.returncode, done.stdout.strip()) == (0, str(rows)), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, str(SPILLED_ROWS)), done.stderr
     assert len(recorded(repo, "v")) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with one megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system, and not everywhere")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(
+    small_disk: Path, tmp_path: Path, redis7: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = spilling(tmp_path / "data", redis7)
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+
+    with pytest.raises(OSError, match="max_memory_mb") as caught:
+        repo.ours().materialize(EARLY, LATE)
+
+    assert str(small_disk) in str(caught.value)
+    assert list(small_disk.iterdir()) == []
+    assert recorded(repo, "v") == []
+    with repo.redis() as client:
+        assert client.dbsize() == 0
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert repo.ours().materialize(EARLY, LATE).entities_written == SPILLED_ROWS
