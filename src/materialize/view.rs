@@ -50,7 +50,7 @@ impl ViewJob<'_> {
         let plan = ViewPlan::new(self.view, self.rows, self.config, self.call)?;
         let share = self.budget.claim(plan.source.rows(), self.call)?;
         let state_before = self.begin(ledger)?;
-        let written = self.write(&plan, share.bytes()).and_then(|report| {
+        let written = self.write_for_good(&plan, share.bytes()).and_then(|report| {
             ledger.record(self.view, self.window.start, self.window.end, self.call)?;
             Ok(report)
         });
@@ -85,6 +85,14 @@ impl ViewJob<'_> {
                 "can't go from CREATED to MATERIALIZING; run `feast apply` first",
             )),
         }
+    }
+
+    /// Writes; what was acknowledged is still there in the end.
+    fn write_for_good(&self, plan: &ViewPlan, memory: usize) -> Result<ViewReport> {
+        let watch = self.store.watch(self.call)?;
+        let report = self.write(plan, memory)?;
+        watch.confirm(self.call)?;
+        Ok(report)
     }
 
     fn write(&self, plan: &ViewPlan, memory: usize) -> Result<ViewReport> {

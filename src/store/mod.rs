@@ -134,6 +134,13 @@ pub trait OnlineStore: Send + Sync {
     /// returns `Ok`, every row has been acknowledged by the store.
     fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> Result<WriteReport>;
 
+    /// Begins to watch over what [`write`](Self::write) acknowledges from now on: for those who
+    /// vouch for many writes at once.
+    fn watch(&self, call: &Call<'_>) -> Result<Box<dyn WriteWatch + '_>> {
+        call.check()?;
+        Ok(Box::new(Lasting))
+    }
+
     /// Deletes rows of `views`, of this project and no other; those that are written meanwhile
     /// may stay. Takes bounded memory, and steps that are small for a server that others use.
     /// Returns how many entities (SQLite: views) had something to be deleted. Interrupted, or
@@ -150,6 +157,25 @@ pub trait OnlineStore: Send + Sync {
 
     /// Closes what this process has open and does not use. The next call opens it again.
     fn close(&self) {}
+}
+
+/// Watches over rows that a store has acknowledged.
+pub trait WriteWatch {
+    /// Succeeds if, as far as the store can tell, all of them are still there, and with more
+    /// than one server where there are replicas.
+    ///
+    /// Errors: [`ErrorKind::StoreUnavailable`](crate::ErrorKind::StoreUnavailable) where a server
+    /// was restarted or replaced meanwhile: rows may be lost, and have to be written again.
+    fn confirm(&self, call: &Call<'_>) -> Result<()>;
+}
+
+/// What is acknowledged stays.
+struct Lasting;
+
+impl WriteWatch for Lasting {
+    fn confirm(&self, _call: &Call<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// An asynchronous read on its way. Dropped, it stops.

@@ -12,6 +12,7 @@ mod fresh;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod handshake;
+mod kept;
 mod options;
 mod pool;
 mod primary;

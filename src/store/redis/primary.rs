@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::asynchronous::{self, Reason, Stop};
 use super::delete::Deleter;
-use super::options::Options;
+use super::options::{Address, Options};
 use super::pool::Pool;
 use super::reader::Reader;
 use super::retry::Retry;
@@ -38,6 +38,21 @@ impl Primary {
         match self {
             Primary::Fixed(pool) => Ok(pool.clone()),
             Primary::Watched(sentinels) => sentinels.master(call),
+        }
+    }
+
+    /// The server that takes writes now; sentinels are asked for it.
+    pub(super) fn current(&self, call: &Call<'_>) -> Result<Arc<Pool>> {
+        let mut retry = Retry::new(self.options().io_timeout);
+        loop {
+            let outcome = match self {
+                Primary::Fixed(pool) => Ok(pool.clone()),
+                Primary::Watched(sentinels) => sentinels.current_master(call),
+            };
+            match outcome {
+                Ok(pool) => return Ok(pool),
+                Err(error) => retry.pause(error, call)?,
+            }
         }
     }
 
@@ -141,9 +156,9 @@ impl Primary {
     /// before it is written again.
     pub(super) fn write(&self, writer: &mut Writer<'_>, call: &Call<'_>) -> Result<()> {
         let mut retry = Retry::new(self.options().io_timeout);
-        let mut acknowledged = writer.report();
+        let (mut acknowledged, mut master) = (writer.report(), None);
         loop {
-            let Err(failure) = self.try_write(writer, call) else { return Ok(()) };
+            let Err(failure) = self.try_write(writer, &mut master, call) else { return Ok(()) };
             writer.resume();
             if writer.report() != acknowledged {
                 // It goes on, though with interruptions.
@@ -160,9 +175,14 @@ impl Primary {
     fn try_write(
         &self,
         writer: &mut Writer<'_>,
+        master: &mut Option<Address>,
         call: &Call<'_>,
     ) -> std::result::Result<(), Failure> {
         let pool = self.pool(call).map_err(Failure::unreachable)?;
+        let last = master.replace(pool.address().clone());
+        if last.is_some_and(|last| last != *pool.address()) {
+            writer.begin_again();
+        }
         let mut lease = pool.take(call).map_err(|error| self.failed(&pool, error, true))?;
         let outcome = writer.run(&mut lease.connection, call);
         let is_unreachable = !lease.connection.has_answered();

@@ -65,6 +65,11 @@ impl Sentinels {
         if let Some(master) = &self.current().master {
             return Ok(master.clone());
         }
+        self.current_master(call)
+    }
+
+    /// The same, though a master be known: as the sentinels tell it now.
+    pub(super) fn current_master(&self, call: &Call<'_>) -> Result<Arc<Pool>> {
         // Not under the lock: whoever else comes meanwhile asks for himself.
         let address = self.ask(call)?;
         let mut current = self.current();

@@ -9,6 +9,7 @@ use super::cluster::{AsyncClusterReader, Cluster, ClusterReader, ClusterWriter};
 use super::delete::Deleter;
 use super::fresh::Learned;
 use super::handshake::Purpose;
+use super::kept::Watch;
 use super::options::Options;
 use super::pool::Pool;
 use super::primary::Primary;
@@ -24,7 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
 use crate::store::{
     DeletedView, EqualTimestamps, OnlineStore, Reading, RowSink, Scope, StoreReader, StoredGroup,
-    StoredView, WriteBatch, WriteReport,
+    StoredView, WriteBatch, WriteReport, WriteWatch,
 };
 use crate::value::PackedBytes;
 
@@ -36,7 +37,7 @@ pub struct RedisStore {
 }
 
 /// What readers and the store share.
-struct Server {
+pub(super) struct Server {
     topology: Topology,
     project: String,
     // Learned from the first refusal, for the store's life.
@@ -120,6 +121,10 @@ impl OnlineStore for RedisStore {
         }
     }
 
+    fn watch(&self, call: &Call<'_>) -> Result<Box<dyn WriteWatch + '_>> {
+        Ok(Box::new(Watch::begin(self.server.clone(), call)?))
+    }
+
     fn delete(&self, views: &[DeletedView], scope: Scope, call: &Call<'_>) -> Result<u64> {
         let mut deleter = Deleter::new(views, scope, self.server.project.as_bytes());
         if !views.is_empty() {
@@ -147,6 +152,25 @@ impl OnlineStore for RedisStore {
         match &self.server.topology {
             Topology::Primary(primary) => primary.close(),
             Topology::Cluster(cluster) => cluster.close(),
+        }
+    }
+}
+
+impl Server {
+    /// The connections to each server that takes writes.
+    pub(super) fn masters(&self, call: &Call<'_>) -> Result<Vec<Arc<Pool>>> {
+        match &self.topology {
+            Topology::Primary(primary) => Ok(vec![primary.current(call)?]),
+            Topology::Cluster(cluster) => cluster.masters(call),
+        }
+    }
+
+    /// The connections to whoever is master now in place of the server of `pool`.
+    pub(super) fn successor(&self, pool: &Arc<Pool>, call: &Call<'_>) -> Result<Arc<Pool>> {
+        match &self.topology {
+            Topology::Primary(primary) => primary.current(call),
+            // The others of a cluster write on, whatever becomes of one.
+            Topology::Cluster(_) => Ok(pool.clone()),
         }
     }
 }

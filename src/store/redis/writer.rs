@@ -165,6 +165,16 @@ impl<'a> Writer<'a> {
         self.again.extend(self.current.take());
     }
 
+    /// The server that acknowledged rows is no more the one to write to, and may have told
+    /// nobody of them: all are compared and written again.
+    pub(super) fn begin_again(&mut self) {
+        self.resume();
+        self.again.clear();
+        self.contended.clear();
+        self.next_row = 0;
+        self.report = WriteReport::default();
+    }
+
     /// Writes all that is left to write.
     pub(super) fn run(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
         if self.is_blind {

@@ -1,4 +1,5 @@
-"""`kill -9` in the middle of a materialization, then again: as if nothing had happened."""
+"""`kill -9` in the middle of a materialization, of the worker or of its store, then again: as if
+nothing had happened."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from testbed.disturbed import assert_wide, materialize_disturbed
 from testbed.dump import assert_same_redis, assert_same_sqlite
 from testbed.plain import MATERIALIZE, wide
 from testbed.redis_server import RedisServer
+from testbed.redis_topologies import kill
 from testbed.repo import EARLY, LATE, Repo
 
 DRIVERS = 30_000
@@ -84,3 +87,25 @@ def entities_in(path: Path) -> int:
         return 0  # no table yet, or the writer has the lock
     finally:
         connection.close()
+
+
+def test_a_server_that_comes_back_empty(tmp_path: Path) -> None:
+    """It has lost rows that it had acknowledged, and no later write fails for that."""
+    drivers = 100_000
+    server = RedisServer("7.0")
+    repo = wide(tmp_path, drivers).open(tmp_path / "repo", server)
+    again = []
+
+    def restart() -> None:
+        kill(server)
+        server.close()
+        again.append(RedisServer("7.0", port=server.port))
+
+    try:
+        with repo.redis() as client:
+            assert materialize_disturbed(repo, client.dbsize, restart)
+        repo.ours().materialize(EARLY, LATE)
+        assert_wide(repo, drivers)
+    finally:
+        for other in (server, *again):
+            other.close()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from feastrs import errors
-from testbed.plain import plain, plain_table
+from testbed.disturbed import assert_wide, materialize_disturbed
+from testbed.plain import plain, plain_table, wide
 from testbed.redis_topologies import RedisCluster, eventually, kill
 from testbed.repo import EARLY, LATE, Applied, Repo
 
@@ -138,3 +139,20 @@ def test_threads_that_read_while_a_slot_moves_and_a_master_dies(
     for error in failed:
         assert isinstance(error, (errors.StoreUnavailableError, errors.StoreTimeoutError)), error
     assert ask(store, drivers) == expected
+
+
+def test_a_master_dies_during_a_materialization(cluster: RedisCluster, tmp_path: Path) -> None:
+    """Rows of which its replica had not heard are written again: nothing is recorded before."""
+    drivers = 60_000
+    repo = repo_on(cluster, wide(tmp_path, drivers), tmp_path / "repo")
+    with cluster.nodes[1].client() as victim:
+        has_failed = materialize_disturbed(repo, victim.dbsize, lambda: kill(cluster.nodes[1]))
+
+    def materialize_again() -> bool:
+        with contextlib.suppress(errors.StoreUnavailableError, errors.StoreTimeoutError):
+            return bool(repo.ours().materialize(EARLY, LATE))
+        return False
+
+    if has_failed:
+        eventually("the replica takes writes", materialize_again)
+    assert_wide(repo, drivers)

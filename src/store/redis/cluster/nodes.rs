@@ -15,6 +15,7 @@ use super::super::pool::Pool;
 use super::super::read_job::ReadJob;
 use super::plan::Plan;
 use super::slot_map::SlotMap;
+use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
 
@@ -152,6 +153,12 @@ impl Cluster {
         let pool = Arc::new(Pool::new(address.clone(), options, tls, Purpose::ClusterNode));
         known.pools.insert(address.clone(), pool.clone());
         pool
+    }
+
+    /// The connections to each master.
+    pub(in super::super) fn masters(&self, call: &Call<'_>) -> Result<Vec<Arc<Pool>>> {
+        let map = self.map(call)?;
+        Ok(map.shards().iter().map(|shard| self.pool(&shard.master)).collect())
     }
 
     /// Closes all connections that nobody uses at the moment.
