@@ -63,13 +63,17 @@ impl FrameWrite {
         self
     }
 
-    /// Writes view after view.
+    /// Writes view after view. Rows of a source are still there in the end: that they were
+    /// materialized is recorded elsewhere.
     pub fn run(&self, call: &Call<'_>) -> Result<Vec<FrameReport>> {
         let store = self.online.as_ref();
+        let watch = self.options.writes_bare.then(|| store.watch(call)).transpose()?;
         let write = |(plan, batches): &(Arc<FramePlan>, Vec<FrameBatch>)| {
             write_frame(plan, batches, self.options, store, call)
         };
-        self.parts.iter().map(write).collect()
+        let reports = self.parts.iter().map(write).collect::<Result<_>>()?;
+        watch.map_or(Ok(()), |watch| watch.confirm(call))?;
+        Ok(reports)
     }
 }
 
