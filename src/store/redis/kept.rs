@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::pool::Pool;
+use super::primary::MAX_CONNECTS;
 use super::refusal;
 use super::retry::Retry;
 use super::stored::Server;
@@ -36,7 +37,7 @@ impl Watch {
     pub(super) fn begin(server: Arc<Server>, call: &Call<'_>) -> Result<Self> {
         let mut before = Vec::new();
         for pool in server.masters(call)? {
-            if let Some(told) = look(|| Ok(pool.clone()), false, call)? {
+            if let Some(told) = look(&server, &pool, false, call)? {
                 before.push((pool, told));
             }
         }
@@ -46,8 +47,8 @@ impl Watch {
     fn confirm_one(&self, pool: &Arc<Pool>, before: &Told, call: &Call<'_>) -> Result<()> {
         let (started, mut written) = (Instant::now(), None);
         loop {
-            let pool = || self.server.successor(pool, call);
-            let Some(now) = look(pool, before.has_replicas, call)? else { return Ok(()) };
+            let now = look(&self.server, pool, before.has_replicas, call)?;
+            let Some(now) = now else { return Ok(()) };
             if !now.has_stayed_master_since(before) {
                 return Err(replaced(&before.node));
             }
@@ -76,15 +77,11 @@ impl WriteWatch for Watch {
     }
 }
 
-/// What the server that `pool` gives says of itself, with the usual patience.
-fn look(
-    pool: impl Fn() -> Result<Arc<Pool>>,
-    waits: bool,
-    call: &Call<'_>,
-) -> Result<Option<Told>> {
-    let mut retry: Option<Retry> = None;
+/// What the server of `pool`, or whoever has its place now, says of itself.
+fn look(server: &Server, pool: &Arc<Pool>, waits: bool, call: &Call<'_>) -> Result<Option<Told>> {
+    let mut retry = Retry::new(pool.options().io_timeout);
     loop {
-        let pool = pool()?;
+        let pool = server.successor(pool, call)?;
         let outcome = pool.take(call).and_then(|mut lease| {
             let told = Told::ask(&mut lease.connection, waits, call);
             lease.give_back();
@@ -92,10 +89,13 @@ fn look(
         });
         match outcome {
             Ok(told) => return Ok(told),
+            // Where nobody takes its place, it is not waited for.
+            Err(error) if !server.has_sentinels() && retry.failures() + 1 >= MAX_CONNECTS => {
+                return Err(error);
+            }
             Err(error) => {
                 pool.close_idle();
-                let new = || Retry::new(pool.options().io_timeout);
-                retry.get_or_insert_with(new).pause(error, call)?;
+                retry.pause(error, call)?;
             }
         }
     }

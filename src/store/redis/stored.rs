@@ -165,6 +165,11 @@ impl Server {
         }
     }
 
+    /// Whether there is somebody to ask who is master.
+    pub(super) fn has_sentinels(&self) -> bool {
+        matches!(self.topology, Topology::Primary(Primary::Watched(_)))
+    }
+
     /// The connections to whoever is master now in place of the server of `pool`.
     pub(super) fn successor(&self, pool: &Arc<Pool>, call: &Call<'_>) -> Result<Arc<Pool>> {
         match &self.topology {
