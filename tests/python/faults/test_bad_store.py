@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from feastrs import errors
-from testbed.plain import plain
+from testbed.plain import plain, plain_table
 from testbed.redis_server import RedisServer
 from testbed.refusals import SECRET, fails
 from testbed.repo import EARLY, LATE, Applied
@@ -218,3 +218,28 @@ class TestSqlite:
     def test_folder_that_may_not_be_written(self, applied: Applied, tmp_path: Path) -> None:
         repo = applied.open(tmp_path, online_store={"path": "/proc/no/online.db"})
         fails(errors.FeastrsError, lambda: repo.ours().materialize(EARLY, LATE), "/proc/no")
+
+
+@pytest.mark.parametrize(("version", "why"), [("7.0", "NOPERM"), ("6.2", "DUMP payload version")])
+def test_that_restore_is_refused_is_logged_once(
+    version: str, why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = RedisServer(version)
+    try:
+        if version == "7.0":
+            with server.client() as client:
+                client.execute_command("ACL", "SETUSER", "default", "-restore")
+        store = plain(tmp_path / "data", plain_table(400)).open(tmp_path / "repo", server).ours()
+
+        with caplog.at_level(logging.INFO, "feastrs"):
+            for _ in range(3):
+                assert store.materialize(EARLY, LATE).entities_written == 400
+
+        [line] = [line for line in caplog.records if "RESTORE" in line.message]
+        assert line.name.startswith("feastrs.")
+        assert line.levelno == logging.INFO
+        assert f"127.0.0.1:{server.port}" in line.message
+        assert why in line.message
+        assert line.message.isprintable()
+    finally:
+        server.close()

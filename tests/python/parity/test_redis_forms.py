@@ -6,7 +6,6 @@ transactions: whichever way is taken, the store is the one that stock Feast's HS
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from feast.types import Bytes, Float64, Int64
 
 from testbed.demo import NATIVE_VIEWS, make_demo
 from testbed.dump import assert_same_redis, dump_redis
-from testbed.plain import AT, TIME, plain, plain_table
+from testbed.plain import AT, TIME
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
 
@@ -223,28 +222,3 @@ def test_a_server_that_refuses_the_payload_is_no_loss(
     old.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
     new.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
     assert_same_redis(old.redis(), new.redis())
-
-
-@pytest.mark.parametrize(("version", "why"), [("7.0", "NOPERM"), ("6.2", "DUMP payload version")])
-def test_that_restore_is_refused_is_logged_once(
-    version: str, why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    server = RedisServer(version)
-    try:
-        if version == "7.0":
-            with server.client() as client:
-                client.execute_command("ACL", "SETUSER", "default", "-restore")
-        store = plain(tmp_path / "data", plain_table(400)).open(tmp_path / "repo", server).ours()
-
-        with caplog.at_level(logging.INFO, "feastrs"):
-            for _ in range(3):
-                assert store.materialize(EARLY, LATE).entities_written == 400
-
-        [line] = [line for line in caplog.records if "RESTORE" in line.message]
-        assert line.name.startswith("feastrs.")
-        assert line.levelno == logging.INFO
-        assert f"127.0.0.1:{server.port}" in line.message
-        assert why in line.message
-        assert line.message.isprintable()
-    finally:
-        server.close()
