@@ -35,8 +35,8 @@ const RETRY_OBJECT_AFTER: Duration = Duration::from_secs(10);
 /// processes which start together don't all ask at once.
 const SPREAD: f64 = 0.2;
 
-/// A registry and its latest snapshot.
-#[derive(Debug)]
+/// A registry and its latest snapshot. Clones share it.
+#[derive(Clone, Debug)]
 pub struct RegistryCache(Arc<Shared>);
 
 /// What a refresh in the background needs.
@@ -117,6 +117,12 @@ impl RegistryCache {
     /// Swaps the snapshot for one of `bytes`.
     pub fn give(&self, bytes: &[u8]) -> Result<Arc<Catalog>> {
         Ok(self.0.swap(snapshot(bytes, &self.0.project, Stamp::Given)?))
+    }
+
+    /// The snapshot, however old: for who has it refreshed elsewhere.
+    pub fn latest(&self) -> Arc<Catalog> {
+        let newer = self.0.newer.get().read().unwrap_or_else(PoisonError::into_inner);
+        newer.as_ref().unwrap_or(&self.0.opened).catalog.clone()
     }
 
     /// The snapshot, if it is known to be good without a look at the file: the way of a hot

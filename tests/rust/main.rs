@@ -31,5 +31,6 @@ mod redis_sentinel;
 mod redis_server;
 mod redis_tls;
 mod registry;
+mod server;
 mod sqlite;
 mod writers;

@@ -1,0 +1,161 @@
+//! One request from its head to its answer: told apart, admitted, its body read, handled within
+//! its time. The only file that turns HTTP into what handlers take and give.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, SERVER};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode, Version};
+use tokio::time::timeout_at;
+
+use super::body;
+use super::phase::Phase;
+use super::reply::Reply;
+use super::request::{Request, is_json};
+use super::routes::{self, Route};
+use super::shared::Shared;
+
+const NAME: HeaderValue = HeaderValue::from_static("feastrs");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// The answer to `request`.
+pub(super) async fn answer(
+    server: &Shared,
+    request: hyper::Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let begun = Instant::now();
+    let (head, body) = request.into_parts();
+    let reply = match routes::find(&head.method, head.uri.path(), |path| server.url(&head, path)) {
+        Ok(route) => answer_route(server, route, &head, body, begun).await,
+        Err(reply) => *reply,
+    };
+    let closes = head.version <= Version::HTTP_11 && server.progress.now() > Phase::Serving;
+    response(reply, head.version, closes)
+}
+
+async fn answer_route(
+    server: &Shared,
+    route: Route,
+    head: &Parts,
+    body: Incoming,
+    begun: Instant,
+) -> Reply {
+    if !route.takes_body() {
+        return handle(server, route, Request::bodiless(head.uri.query())).await;
+    }
+    let Some(_admitted) = server.requests.take(1) else {
+        return overloaded();
+    };
+    let limits = &server.options.limits;
+    let deadline = begun + limits.request_timeout;
+    let reading = body::read(body, limits.body_bytes, &server.body_bytes);
+    let (body, _share) = match timeout_at(deadline.into(), reading).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(reply)) => return reply,
+        Err(_) => return too_slow(),
+    };
+    let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let request = Request {
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        is_json: is_json(content_type),
+        body,
+        deadline: (!route.takes_its_time()).then_some(deadline),
+    };
+    handle(server, route, request).await
+}
+
+/// What the handler answers in time; a panic of one request is none of the others' business.
+async fn handle(server: &Shared, route: Route, request: Request) -> Reply {
+    let deadline = request.deadline;
+    let handled = AssertUnwindSafe(server.app.answer(route, request)).catch_unwind();
+    let outcome = match deadline {
+        Some(deadline) => timeout_at(deadline.into(), handled).await,
+        None => Ok(handled.await),
+    };
+    match outcome {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(_)) => {
+            log::error!("a handler of {route:?} panicked: a bug in feastrs, please report it");
+            Reply::message(500, "feastrs has a bug: the log of the server says where")
+        }
+        Err(_) => {
+            let seconds = server.options.limits.request_timeout.as_secs_f64();
+            Reply::message(504, &format!("there was no answer within {seconds} seconds"))
+        }
+    }
+}
+
+impl Shared {
+    /// The URL of `path` on this server as the client knows it, with the query of `head`.
+    fn url(&self, head: &Parts, path: &str) -> String {
+        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
+        let authority = head.uri.authority().map(|authority| authority.as_str());
+        let host = || head.headers.get(HOST)?.to_str().ok();
+        let host = authority.or_else(host).unwrap_or_default();
+        let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{scheme}://{host}{path}{query}")
+    }
+}
+
+impl Route {
+    /// Whether there is work to do for it, which is limited; the others are answered always.
+    fn takes_body(self) -> bool {
+        use Route::{GetOnlineFeatures, Materialize, MaterializeIncremental};
+        use Route::{Push, WriteToOnlineStore};
+        matches!(
+            self,
+            GetOnlineFeatures | Push | WriteToOnlineStore | Materialize | MaterializeIncremental
+        )
+    }
+
+    fn takes_its_time(self) -> bool {
+        matches!(self, Route::Materialize | Route::MaterializeIncremental)
+    }
+}
+
+impl Request {
+    fn bodiless(query: Option<&str>) -> Self {
+        let query = query.unwrap_or_default().to_owned();
+        Request { query, is_json: false, body: Bytes::new(), deadline: None }
+    }
+}
+
+#[cold]
+fn overloaded() -> Reply {
+    let text = "too many requests are in flight on this server; try again";
+    Reply::message(503, text).with_header("retry-after", "1")
+}
+
+#[cold]
+fn too_slow() -> Reply {
+    let text = "the body of the request did not arrive in time";
+    Reply::message(408, text).with_header("connection", "close")
+}
+
+fn response(reply: Reply, version: Version, closes: bool) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(SERVER, NAME);
+    if !reply.content_type.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    }
+    for (name, value) in reply.headers {
+        let value = HeaderValue::try_from(value);
+        // HTTP/2 has no such header: a stream ends by itself.
+        let is_of_connection = name == CONNECTION.as_str() && version > Version::HTTP_11;
+        if let (Ok(value), false) = (value, is_of_connection) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    if closes {
+        headers.insert(CONNECTION, CLOSE);
+    }
+    response
+}

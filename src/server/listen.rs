@@ -1,0 +1,229 @@
+//! Where connections come in: the listening socket, how many there may be, and how it all ends.
+//! Must not know what is said over them.
+
+use std::net::{Shutdown, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+use super::app::App;
+use super::connection;
+use super::options::Options;
+use super::phase::{Phase, Progress};
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::process_local::process_id;
+use crate::runtime;
+
+/// Connections that wait to be taken, at most; the kernel's own limit may be lower.
+const BACKLOG: i32 = 4096;
+/// After a connection could not be taken, for there are too many files open.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often it is looked whether all connections are closed.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long who is turned away may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What a connection is told that is one too many.
+const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    server: feastrs\r\nretry-after: 1\r\nconnection: close\r\n\
+    content-type: application/json\r\ncontent-length: 54\r\n\r\n\
+    \"too many connections to this server; try again later\"";
+
+/// A server that runs on the [`runtime`] until it is stopped. Dropped, it stops at once.
+#[derive(Debug)]
+pub struct Server {
+    process: u32,
+    address: SocketAddr,
+    progress: Arc<Progress>,
+}
+
+impl Server {
+    /// Binds the address and begins to serve.
+    ///
+    /// Errors: [`ErrorKind::InvalidArgument`] where there is no such host, [`ErrorKind::Io`] where
+    /// the address can't be bound.
+    pub fn start(app: Arc<App>, options: Options) -> Result<Self> {
+        let listener = bind(&options.host, options.port)?;
+        let address = listener.local_addr().map_err(|source| cannot_listen(&options, source))?;
+        let runtime = runtime::handle()?;
+        let _entered = runtime.enter();
+        let listener =
+            TcpListener::from_std(listener).map_err(|source| cannot_listen(&options, source))?;
+        let progress = Arc::new(Progress::default());
+        let shared = Arc::new(Shared::new(app, options, progress.clone()));
+        runtime.spawn(run(listener, shared));
+        Ok(Server { process: process_id(), address, progress })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Begins to stop, gracefully: it is no longer ready, requests in flight end, connections
+    /// close. Does not wait. In a forked child it does nothing: the server is the parent's.
+    pub fn stop(&self) {
+        self.advance(Phase::Draining);
+    }
+
+    /// Gives up what is in flight.
+    pub fn stop_now(&self) {
+        self.advance(Phase::Aborting);
+    }
+
+    /// Waits for so long for the end; whether it has come. Not to be called on the runtime.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        if self.process != process_id() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "this server runs in the process that started it, of which this one is a fork",
+            ));
+        }
+        self.progress.wait(Phase::Over, timeout)
+    }
+
+    fn advance(&self, phase: Phase) {
+        if self.process == process_id() {
+            self.progress.advance(phase);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop_now();
+    }
+}
+
+fn bind(host: &str, port: u16) -> Result<StdListener> {
+    let addresses = (host, port).to_socket_addrs().map_err(|source| {
+        Error::new(ErrorKind::InvalidArgument, format!("there is no host '{host}' to listen on"))
+            .with_source(source)
+    })?;
+    let mut failed = None;
+    for address in addresses {
+        match bind_to(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let source = failed.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
+    Err(cannot_listen(&Options { host: host.to_owned(), port, ..Options::default() }, source))
+}
+
+fn bind_to(address: SocketAddr) -> std::io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // So that a server which is started again need not wait for its old connections.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cold]
+fn cannot_listen(options: &Options, source: std::io::Error) -> Error {
+    let Options { host, port, .. } = options;
+    let text = format!("can't listen on {host}, port {port}; choose another or stop who has it");
+    Error::new(ErrorKind::Io, text).with_source(source)
+}
+
+/// From start to end.
+async fn run(listener: TcpListener, server: Arc<Shared>) {
+    let _over = Over(server.progress.clone());
+    let stopping = wind_down(&server);
+    tokio::select! {
+        biased;
+        () = stopping => {}
+        () = accept_all(&listener, &server) => {}
+    }
+    // Those that the kernel has taken already: their clients may have sent a request.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        welcome(stream, &server);
+    }
+    // A forked child has the socket too: closing this one alone would leave clients waiting.
+    let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
+    drop(listener);
+    server.progress.advance(Phase::Closing);
+    let given_up = Instant::now() + server.options.limits.shutdown_timeout;
+    tokio::select! {
+        () = all_closed(&server) => {}
+        () = server.progress.reached(Phase::Aborting) => {}
+        () = tokio::time::sleep_until(given_up) => {}
+    }
+    server.progress.advance(Phase::Aborting);
+    all_closed(&server).await;
+}
+
+/// Ends the server's progress however its task ends.
+struct Over(Arc<Progress>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.advance(Phase::Over);
+    }
+}
+
+/// Waits until no more connections are to be taken.
+async fn wind_down(server: &Shared) {
+    server.progress.reached(Phase::Draining).await;
+    tokio::select! {
+        () = tokio::time::sleep(server.options.limits.drain) => {}
+        () = all_closed(server) => {}
+        () = server.progress.reached(Phase::Closing) => {}
+    }
+}
+
+async fn all_closed(server: &Shared) {
+    while server.connections.taken() > 0 {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn accept_all(listener: &TcpListener, server: &Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => welcome(stream, server),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                log::warn!("a connection can't be taken: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+fn welcome(stream: TcpStream, server: &Arc<Shared>) {
+    let Some(share) = server.connections.take(1) else {
+        turn_away(stream, server);
+        return;
+    };
+    // Answers are written whole: waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let server = server.clone();
+    tokio::spawn(async move {
+        connection::serve(stream, server).await;
+        drop(share);
+    });
+}
+
+fn turn_away(mut stream: TcpStream, server: &Shared) {
+    let Some(share) = server.farewells.take(1) else { return };
+    // Nobody reads what the client sends; closed at once, the answer would be lost with it.
+    tokio::spawn(tokio::time::timeout(FAREWELL, async move {
+        let _share = share;
+        stream.write_all(TURNED_AWAY).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    }));
+}

@@ -1,0 +1,36 @@
+//! What all connections of a server share.
+
+use std::sync::Arc;
+
+use super::app::App;
+use super::budget::Budget;
+use super::options::Options;
+use super::phase::Progress;
+
+/// Clients that are told why they are turned away, at one time; the others see a closed door.
+const FAREWELLS: usize = 256;
+
+pub(super) struct Shared {
+    pub(super) app: Arc<App>,
+    pub(super) options: Options,
+    pub(super) progress: Arc<Progress>,
+    pub(super) connections: Arc<Budget>,
+    // Connections that are told that they are too many.
+    pub(super) farewells: Arc<Budget>,
+    pub(super) requests: Arc<Budget>,
+    pub(super) body_bytes: Arc<Budget>,
+}
+
+impl Shared {
+    pub(super) fn new(app: Arc<App>, options: Options, progress: Arc<Progress>) -> Self {
+        Shared {
+            connections: Budget::new(options.limits.connections),
+            farewells: Budget::new(FAREWELLS),
+            requests: Budget::new(options.limits.requests_in_flight),
+            body_bytes: Budget::new(options.limits.body_bytes_in_flight),
+            app,
+            options,
+            progress,
+        }
+    }
+}
