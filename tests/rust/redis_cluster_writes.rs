@@ -97,8 +97,8 @@ fn rows_wait_for_a_slot_that_nobody_serves() {
     let cluster = RedisCluster::start(3, 0);
     let (view, names) = (view("v", 3), names(1000));
     let keys = keys_of(&names);
-    let slot = cluster.slot_of("key7proj").to_string();
-    let home = &cluster.nodes[cluster.home_of(cluster.slot_of("key7proj"))];
+    let slot = cluster.slot_of("key7").to_string();
+    let home = &cluster.nodes[cluster.home_of(cluster.slot_of("key7"))];
     for node in &cluster.nodes {
         node.call(&[b"CLUSTER", b"DELSLOTS", slot.as_bytes()]);
     }
