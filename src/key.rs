@@ -8,6 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampSecondType};
 use arrow_array::{Array, ArrayRef};
 use prost::Message;
+use smallvec::SmallVec;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::column::arrow_type;
@@ -94,7 +95,11 @@ impl KeyEncoder {
         Ok(keys)
     }
 
-    fn sources<'a>(&self, columns: &'a [ArrayRef], rows: usize) -> Result<Vec<Source<'a>>> {
+    fn sources<'a>(
+        &self,
+        columns: &'a [ArrayRef],
+        rows: usize,
+    ) -> Result<SmallVec<[Source<'a>; 2]>> {
         if columns.len() != self.parts.len() {
             let message =
                 format!("{} key columns for {} join keys", columns.len(), self.parts.len());

@@ -1,6 +1,8 @@
 //! Rows as a store finds them -> typed columns, statuses and times. Pure: it is a
 //! [`RowSink`], and does not know which store fills it.
 
+use smallvec::SmallVec;
+
 use crate::error::{Error, Result};
 use crate::store::RowSink;
 
@@ -31,41 +33,35 @@ pub enum FeastStatuses {
 pub struct Assembler<'a> {
     plan: &'a ReadPlan,
     rules: &'a StatusRules,
-    groups: Vec<Vec<ViewColumns>>,
+    // The views of all groups, one group after the other, and where each group begins: most
+    // reads are of one view, and need no memory for more.
+    views: SmallVec<[ViewColumns; 1]>,
+    firsts: SmallVec<[usize; 2]>,
 }
 
 impl<'a> Assembler<'a> {
-    /// Room for `key_counts[g]` keys in group `g`.
-    pub fn new(plan: &'a ReadPlan, key_counts: &[usize], rules: &'a StatusRules) -> Self {
-        let groups = plan
-            .groups
-            .iter()
-            .zip(key_counts)
-            .map(|(group, &rows)| {
-                group.types.iter().map(|types| ViewColumns::new(types, rows)).collect()
-            })
-            .collect();
-        Assembler { plan, rules, groups }
+    /// Room for as many keys in each group as `key_counts` says.
+    pub fn new(
+        plan: &'a ReadPlan,
+        key_counts: impl Iterator<Item = usize>,
+        rules: &'a StatusRules,
+    ) -> Self {
+        let (mut views, mut firsts) = (SmallVec::new(), SmallVec::new());
+        for (group, rows) in plan.groups.iter().zip(key_counts) {
+            firsts.push(views.len());
+            views.extend(group.types.iter().map(|types| ViewColumns::new(types, rows)));
+        }
+        Assembler { plan, rules, views, firsts }
     }
 
     /// The columns, once every row has come.
     pub fn finish(self) -> Result<Found> {
-        let mut groups = Vec::with_capacity(self.groups.len());
-        for (group, views) in self.plan.groups.iter().zip(self.groups) {
-            groups.push(
-                group
-                    .stored
-                    .views
-                    .iter()
-                    .zip(views)
-                    .map(|(view, columns)| {
-                        let named = |error: Error| error.context(format!("view '{}'", view.name));
-                        columns.finish().map_err(named)
-                    })
-                    .collect::<Result<Vec<_>>>()?,
-            );
-        }
-        Ok(Found { groups })
+        let stored = self.plan.groups.iter().flat_map(|group| &group.stored.views);
+        let views = stored.zip(self.views).map(|(view, columns)| {
+            let named = |error: Error| error.context(format!("view '{}'", view.name));
+            columns.finish().map_err(named)
+        });
+        Ok(Found { views: views.collect::<Result<_>>()?, firsts: self.firsts })
     }
 }
 
@@ -78,7 +74,7 @@ impl RowSink for Assembler<'_> {
         values: &[Option<&[u8]>],
     ) -> Result<()> {
         let plan: &PlanGroup = &self.plan.groups[group];
-        let columns = &mut self.groups[group][view];
+        let columns = &mut self.views[self.firsts[group] + view];
         let is_too_old = match (event_timestamp, plan.ttls[view], self.rules.max_age_at) {
             (Some(time), Some(ttl), Some(now)) => time.saturating_add(ttl) < now,
             _ => false,

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::UInt32Array;
+use smallvec::SmallVec;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::Column;
@@ -14,9 +15,13 @@ use super::columns::FoundView;
 use super::plan::{PlanColumn, ReadPlan};
 use super::read::Entities;
 
-/// Everything that was found, by group and view.
+/// For each group, which key each row of the request asked for; `None`: row `i` is key `i`.
+pub(super) type RowMaps = SmallVec<[Option<UInt32Array>; 1]>;
+
+/// Everything that was found: the views of each group, which begin at `firsts`.
 pub struct Found {
-    pub(super) groups: Vec<Vec<FoundView>>,
+    pub(super) views: SmallVec<[FoundView; 1]>,
+    pub(super) firsts: SmallVec<[usize; 2]>,
 }
 
 /// The answer to one read.
@@ -32,8 +37,7 @@ enum Form {
 struct FoundAnswer {
     plan: Arc<ReadPlan>,
     entities: Entities,
-    // For each group, which key each row of the request asked for; `None`: row `i` is key `i`.
-    row_maps: Vec<Option<UInt32Array>>,
+    row_maps: RowMaps,
     // No key was asked for twice: what was found has the rows of the request.
     is_direct: bool,
     found: Found,
@@ -59,7 +63,7 @@ impl Answer {
     pub(super) fn new(
         plan: Arc<ReadPlan>,
         entities: Entities,
-        row_maps: Vec<Option<UInt32Array>>,
+        row_maps: RowMaps,
         found: Found,
     ) -> Self {
         let whole = OnceLock::new();
@@ -149,8 +153,12 @@ impl FoundAnswer {
 }
 
 impl Found {
+    fn view(&self, column: &PlanColumn) -> Option<&FoundView> {
+        self.views.get(self.firsts.get(column.group)? + column.view)
+    }
+
     fn values(&self, column: &PlanColumn) -> Option<Values<'_>> {
-        self.groups.get(column.group)?.get(column.view)?.values(column.feature)
+        self.view(column)?.values(column.feature)
     }
 
     /// The columns in the plan's order, with the rows of the request.
@@ -164,7 +172,7 @@ impl Found {
             .iter()
             .map(|column| {
                 let (values, statuses) = self.column(column)?;
-                let event_timestamps = times[column.group][column.view].clone();
+                let event_timestamps = times[self.firsts[column.group] + column.view].clone();
                 let name = column.name.clone();
                 match &row_maps[column.group] {
                     None => Ok(FeatureVector { name, column: values, statuses, event_timestamps }),
@@ -179,7 +187,7 @@ impl Found {
             .collect()
     }
 
-    fn mapped_times(&self, row_maps: &[Option<UInt32Array>]) -> Vec<Vec<Arc<Vec<i64>>>> {
+    fn mapped_times(&self, row_maps: &[Option<UInt32Array>]) -> Vec<Arc<Vec<i64>>> {
         let mapped = |view: &FoundView, rows: &Option<UInt32Array>| match rows {
             None => view.event_timestamps().clone(),
             Some(rows) => {
@@ -187,16 +195,17 @@ impl Found {
                 Arc::new(rows.values().iter().map(|&row| times[row as usize]).collect())
             }
         };
-        self.groups
-            .iter()
-            .zip(row_maps)
-            .map(|(views, rows)| views.iter().map(|view| mapped(view, rows)).collect())
+        let ends = self.firsts.iter().skip(1).copied().chain([self.views.len()]);
+        let groups = self.firsts.iter().zip(ends).zip(row_maps);
+        groups
+            .flat_map(|((&first, end), rows)| {
+                self.views[first..end].iter().map(move |view| mapped(view, rows))
+            })
             .collect()
     }
 
     fn column(&self, column: &PlanColumn) -> Result<(Column, Statuses)> {
-        let view = self.groups.get(column.group).and_then(|views| views.get(column.view));
-        let found = view.and_then(|view| view.column(column.feature));
+        let found = self.view(column).and_then(|view| view.column(column.feature));
         found.ok_or_else(|| no_such_column(column.feature))
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ahash::AHashMap;
 use arrow_array::{ArrayRef, StringArray, UInt32Array};
+use smallvec::SmallVec;
 
 use crate::call::{Call, now_micros};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +17,7 @@ use crate::store::{OnlineStore, StoreReader, StoredGroup};
 use crate::value::{Column, PackedBytes, ValueType};
 
 use super::assemble::{Assembler, StatusRules};
-use super::found::{Answer, Found};
+use super::found::{Answer, Found, RowMaps};
 use super::plan::{PlanGroup, ReadPlan};
 
 /// The entities of a request: some of the plan's keys, in the order in which the response
@@ -90,8 +91,8 @@ struct Lookup<'a> {
     entities: Entities,
     // For each group of the plan, its keys, each once, and for each row of the request which
     // one it is; `None`: row i is key i.
-    keys: Vec<PackedBytes>,
-    rows: Vec<Option<UInt32Array>>,
+    keys: SmallVec<[PackedBytes; 1]>,
+    rows: RowMaps,
 }
 
 impl<'a> Lookup<'a> {
@@ -104,7 +105,7 @@ impl<'a> Lookup<'a> {
             let given = entities.columns.iter().map(|(key, _)| plan.keys[*key].name.as_str());
             on_demand.check_request_data(&given.collect::<Vec<_>>())?;
         }
-        let (mut keys, mut rows) = (Vec::new(), Vec::new());
+        let (mut keys, mut rows) = (SmallVec::new(), SmallVec::new());
         for (group, prepared) in plan.groups.iter().zip(encoders) {
             let unique = unique_keys(plan, group, prepared.as_ref(), &entities)?;
             keys.push(unique.keys);
@@ -115,8 +116,7 @@ impl<'a> Lookup<'a> {
 
     /// What takes the rows that the store finds.
     fn assembler(&self, rules: &'a StatusRules) -> Assembler<'a> {
-        let key_counts: Vec<usize> = self.keys.iter().map(PackedBytes::len).collect();
-        Assembler::new(self.plan, &key_counts, rules)
+        Assembler::new(self.plan, self.keys.iter().map(PackedBytes::len), rules)
     }
 
     /// The answer, from what was found.
@@ -163,7 +163,7 @@ fn unique_keys(
                 .map(|column| column.values.clone())
                 .ok_or_else(|| missing_join_key(plan, *key, entities))
         })
-        .collect::<Result<Vec<_>>>()?;
+        .collect::<Result<SmallVec<[_; 2]>>>()?;
     deduplicate(encoder?.encode(&columns)?)
 }
 

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use pyo3::exceptions::{PyTypeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString};
+use smallvec::SmallVec;
 
 use crate::online::read::Entities;
 use crate::online::{ReadPlan, RequestKey};
@@ -23,7 +24,13 @@ pub fn to_entities(prepared: &Prepared, entity_rows: &Bound<'_, PyAny>) -> PyRes
         && let Some((key, values)) = sole_key(prepared, list)?
     {
         let RequestKey { name, value_type, .. } = &plan.keys[key];
-        let column = value::list_to_column(values.as_any(), *value_type, name)?;
+        let column = match value::plain_integers(&values, *value_type) {
+            Some(column) => column,
+            None => {
+                let values = PyList::new(list.py(), values)?;
+                value::list_to_column(values.as_any(), *value_type, name)?
+            }
+        };
         return Ok(Entities { columns: vec![(key, column)], rows: list.len() });
     }
     let (columns, rows) = match entity_rows.cast::<PyList>() {
@@ -50,14 +57,17 @@ pub fn to_entities(prepared: &Prepared, entity_rows: &Bound<'_, PyAny>) -> PyRes
     Ok(entities)
 }
 
+/// A key of the plan, and its values.
+type KeyValues<'py> = (usize, SmallVec<[Bound<'py, PyAny>; 2]>);
+
 /// The commonest request: rows that have one join key each, and no other is needed. `None` for
 /// every other request.
 fn sole_key<'py>(
     prepared: &Prepared,
     rows: &Bound<'py, PyList>,
-) -> PyResult<Option<(usize, Bound<'py, PyList>)>> {
+) -> PyResult<Option<KeyValues<'py>>> {
     let Some((key, name)) = prepared.sole_key(rows.py()) else { return Ok(None) };
-    let mut values = Vec::with_capacity(rows.len());
+    let mut values = SmallVec::with_capacity(rows.len());
     for row in rows.iter() {
         let Ok(row) = row.cast_into_exact::<PyDict>() else { return Ok(None) };
         match row.get_item(name)? {
@@ -65,10 +75,7 @@ fn sole_key<'py>(
             _ => return Ok(None),
         }
     }
-    if values.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some((key, PyList::new(rows.py(), values)?)))
+    Ok((!values.is_empty()).then_some((key, values)))
 }
 
 type NamedValues<'py> = Vec<(String, Bound<'py, PyAny>)>;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use smallvec::SmallVec;
 
 use crate::online::{Entities, FeatureSet, OnlineReader};
 use crate::process_local::ProcessLocal;
@@ -68,7 +69,7 @@ impl Prepared {
 /// Names of an answer's columns, as Python strings.
 pub enum Names {
     /// Those of the plan's keys that were given, and of its columns.
-    Prepared(Arc<Prepared>, Vec<usize>),
+    Prepared(Arc<Prepared>, SmallVec<[usize; 2]>),
     /// Its own.
     Own(Vec<Py<PyString>>),
 }

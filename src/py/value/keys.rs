@@ -60,6 +60,21 @@ pub fn list_to_column(
     Ok(Column { value_type, layout: Layout::Typed, values })
 }
 
+/// The values as a column where all are plain integers and an INT64 is declared; else `None`.
+pub fn plain_integers(
+    values: &[Bound<'_, PyAny>],
+    value_type: Option<ValueType>,
+) -> Option<Column> {
+    let value_type = value_type.filter(|declared| *declared == ValueType::Int64)?;
+    let integer = |value: &Bound<'_, PyAny>| match value.is_exact_instance_of::<PyInt>() {
+        true => value.extract::<i64>().ok(),
+        false => None,
+    };
+    let numbers = values.iter().map(integer).collect::<Option<Vec<_>>>()?;
+    let values = Arc::new(Int64Array::from(numbers));
+    Some(Column { value_type, layout: Layout::Typed, values })
+}
+
 /// The values of `name`, which are part of no key: request data, or what only comes back in the
 /// answer. Of the type that Feast infers; they may be null.
 pub fn list_to_shown(values: &Bound<'_, PyAny>, name: &str) -> Result<Column> {

@@ -2,6 +2,8 @@
 //! entity, each key of each group at its [`Position`]. Pure: no sockets, so that every driver
 //! (blocking, asynchronous, many nodes) shares it.
 
+use smallvec::SmallVec;
+
 use super::codec::{CommandBuffer, Reply};
 use super::read_layout::ReadLayout;
 use super::refusal;
@@ -22,7 +24,7 @@ pub(super) struct ReadJob<'a> {
     keys: &'a [PackedBytes],
     project: &'a [u8],
     // For each group. Settled for the whole job, whatever is learned meanwhile.
-    uses_hgetall: Vec<bool>,
+    uses_hgetall: SmallVec<[bool; 8]>,
     has_given_up_hgetall: bool,
 }
 

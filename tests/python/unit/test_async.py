@@ -321,8 +321,6 @@ def test_what_only_feast_can_do_goes_to_feasts_own_method(
     monkeypatch.setattr(repo.ours(), "_native", Refusing())
 
     async def main() -> Any:
-        response = await repo.ours().get_online_features_async(["v:x"], rows([1]))
-        await end(repo.ours()._feast)
-        return response
+        return await repo.ours().get_online_features_async(["v:x"], rows([1]))
 
     assert asyncio.run(main()).to_dict() == expected([1])
