@@ -3,6 +3,7 @@
 //! runs on it; what does must not touch Python, for these threads outlive the interpreter.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -12,12 +13,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
 
 /// Reads wait on sockets and decode what comes: more threads than these would only take turns.
-const WORKERS: usize = 2;
+static WORKERS: AtomicUsize = AtomicUsize::new(2);
 /// Blocking reads at one time; more would wait for the same disk.
 const BLOCKING_READS: usize = 4;
 
 static RUNTIME: ProcessLocal<OnceLock<Runtime>> = ProcessLocal::new();
 static BLOCKING: ProcessLocal<BlockingReads> = ProcessLocal::new();
+
+/// Lets the runtime have `workers` threads, once it is made: who serves others wants a thread
+/// for each core. One that is made already stays as it is.
+pub fn set_workers(workers: usize) {
+    WORKERS.store(workers, Ordering::Relaxed);
+}
 
 /// A handle of this process's runtime, to spawn on.
 pub fn handle() -> Result<&'static Handle> {
@@ -36,7 +43,7 @@ pub fn handle() -> Result<&'static Handle> {
 
 fn build() -> Result<Runtime> {
     Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(WORKERS.load(Ordering::Relaxed).max(1))
         .thread_name("feastrs-io")
         .enable_io()
         .enable_time()

@@ -11,6 +11,7 @@ __all__ = [
     "LoopReads",
     "OnlineReader",
     "OnlineResult",
+    "Server",
     "Store",
     "ViewReport",
     "__version__",
@@ -125,6 +126,29 @@ class Store:
     def start_write_frame(
         self, feature_views: list[str], frame: object, reads: LoopReads, future: object
     ) -> int: ...
+
+# -- server.rs
+
+@final
+class Server:
+    @staticmethod
+    def start(
+        store: Store,
+        host: str,
+        port: int,
+        workers: int,
+        keep_alive: float,
+        access_log: bool,
+        registry_ttl: float,
+        certificate_and_key: tuple[str, str] | None,
+        limits: object,
+    ) -> Server: ...
+    @property
+    def address(self) -> tuple[str, int]: ...
+    def stop(self) -> None: ...
+    def stop_soon(self) -> None: ...
+    def stop_now(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
 
 # -- event_loop.rs
 

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from feastrs import cli_output as output
+from feastrs.cli_serve import add_serve
 
 if TYPE_CHECKING:
     from feastrs import FeatureStore, MaterializationReport
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_materialize(commands)
     _add_compact_intervals(commands)
     _add_get_online_features(commands)
+    add_serve(commands, _open, UsageError)
     for kind in output.KINDS:
         _add_kind(commands, kind)
     version = _add_command(commands, "version", "print the versions of feastrs and of Feast")

@@ -17,6 +17,7 @@ mod online;
 mod plans;
 mod ready;
 mod registry;
+mod server;
 mod signals;
 mod store;
 mod value;
@@ -40,6 +41,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     value::register(module)?;
     module.add_class::<store::Store>()?;
     module.add_class::<event_loop::LoopReads>()?;
+    module.add_class::<server::Server>()?;
     module.add_class::<online::OnlineReader>()?;
     module.add_class::<answer::OnlineResult>()?;
     module.add_class::<materialize::ViewReport>()?;

@@ -19,6 +19,7 @@ use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{OnlineReader as CoreReader, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
+use crate::server::App;
 use crate::store::{self, OnlineStore, Scope};
 
 use super::answer::OnlineResult;
@@ -121,6 +122,11 @@ impl Store {
         };
         logging::hand_over(py);
         catalog
+    }
+
+    /// What a server of this repository answers with.
+    pub(super) fn app(&self) -> Result<Arc<App>> {
+        Ok(Arc::new(App::new(self.registry()?.clone(), self.online()?)))
     }
 
     fn plan_options(&self, full_feature_names: bool) -> PlanOptions {

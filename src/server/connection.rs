@@ -2,6 +2,7 @@
 //! long, when the server stops, or when the client goes. Must not know what is asked for.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,8 +22,8 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Requests that one HTTP/2 connection may have in flight.
 const STREAMS: u32 = 256;
 
-/// Serves what comes over `stream`, to the end.
-pub(super) async fn serve<S>(stream: S, server: Arc<Shared>)
+/// Serves what comes over `stream` from `client`, to the end.
+pub(super) async fn serve<S>(stream: S, client: SocketAddr, server: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -30,7 +31,7 @@ where
     let service = service_fn(|request| {
         let (server, busy) = (server.clone(), activity.begin());
         async move {
-            let response = exchange::answer(&server, request).await;
+            let response = exchange::answer(&server, client, request).await;
             drop(busy);
             Ok::<_, Infallible>(response)
         }

@@ -1,6 +1,7 @@
 //! One request from its head to its answer: told apart, admitted, its body read, handled within
 //! its time. The only file that turns HTTP into what handlers take and give.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
 use tokio::time::timeout_at;
 
+use super::access_log::Entry;
 use super::body;
 use super::phase::Phase;
 use super::reply::Reply;
@@ -23,17 +25,23 @@ use super::shared::Shared;
 const NAME: HeaderValue = HeaderValue::from_static("feastrs");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// The answer to `request`.
+/// The answer to `request` of `client`.
 pub(super) async fn answer(
     server: &Shared,
+    client: SocketAddr,
     request: hyper::Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
+    let log = server.access_log.as_ref();
+    let mut entry = log.map(|log| Entry { log, head: &head, client, begun, answer: None });
     let reply = match routes::find(&head.method, head.uri.path(), |path| server.url(&head, path)) {
         Ok(route) => answer_route(server, route, &head, body, begun).await,
         Err(reply) => *reply,
     };
+    if let Some(entry) = &mut entry {
+        entry.answer = Some((reply.status, reply.body.len()));
+    }
     let closes = head.version <= Version::HTTP_11 && server.progress.now() > Phase::Serving;
     response(reply, head.version, closes)
 }
@@ -72,7 +80,8 @@ async fn answer_route(
 /// What the handler answers in time; a panic of one request is none of the others' business.
 async fn handle(server: &Shared, route: Route, request: Request) -> Reply {
     let deadline = request.deadline;
-    let handled = AssertUnwindSafe(server.app.answer(route, request)).catch_unwind();
+    let handled =
+        AssertUnwindSafe(server.app.answer(route, request, server.progress.now())).catch_unwind();
     let outcome = match deadline {
         Some(deadline) => timeout_at(deadline.into(), handled).await,
         None => Ok(handled.await),

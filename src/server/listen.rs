@@ -1,6 +1,7 @@
 //! Where connections come in: the listening socket, how many there may be, and how it all ends.
 //! Must not know what is said over them.
 
+use std::future::pending;
 use std::net::{Shutdown, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,16 +47,19 @@ impl Server {
     /// Binds the address and begins to serve.
     ///
     /// Errors: [`ErrorKind::InvalidArgument`] where there is no such host, [`ErrorKind::Io`] where
-    /// the address can't be bound.
+    /// the address can't be bound, [`ErrorKind::InvalidConfig`] where the certificate can't be
+    /// used.
     pub fn start(app: Arc<App>, options: Options) -> Result<Self> {
-        let listener = bind(&options.host, options.port)?;
-        let address = listener.local_addr().map_err(|source| cannot_listen(&options, source))?;
+        let shared = Shared::new(app, options)?;
+        let Options { host, port, .. } = &shared.options;
+        let failed = |source| cannot_listen(host, *port, source);
+        let listener = bind(host, *port)?;
+        let address = listener.local_addr().map_err(failed)?;
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
-        let listener =
-            TcpListener::from_std(listener).map_err(|source| cannot_listen(&options, source))?;
-        let progress = Arc::new(Progress::default());
-        let shared = Arc::new(Shared::new(app, options, progress.clone()));
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
+        let shared = Arc::new(shared);
+        let progress = shared.progress.clone();
         runtime.spawn(run(listener, shared));
         Ok(Server { process: process_id(), address, progress })
     }
@@ -69,6 +73,11 @@ impl Server {
     /// close. Does not wait. In a forked child it does nothing: the server is the parent's.
     pub fn stop(&self) {
         self.advance(Phase::Draining);
+    }
+
+    /// The same, taking nothing new from now on.
+    pub fn stop_soon(&self) {
+        self.advance(Phase::Closing);
     }
 
     /// Gives up what is in flight.
@@ -113,7 +122,7 @@ fn bind(host: &str, port: u16) -> Result<StdListener> {
         }
     }
     let source = failed.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
-    Err(cannot_listen(&Options { host: host.to_owned(), port, ..Options::default() }, source))
+    Err(cannot_listen(host, port, source))
 }
 
 fn bind_to(address: SocketAddr) -> std::io::Result<StdListener> {
@@ -127,8 +136,7 @@ fn bind_to(address: SocketAddr) -> std::io::Result<StdListener> {
 }
 
 #[cold]
-fn cannot_listen(options: &Options, source: std::io::Error) -> Error {
-    let Options { host, port, .. } = options;
+fn cannot_listen(host: &str, port: u16, source: std::io::Error) -> Error {
     let text = format!("can't listen on {host}, port {port}; choose another or stop who has it");
     Error::new(ErrorKind::Io, text).with_source(source)
 }
@@ -136,6 +144,7 @@ fn cannot_listen(options: &Options, source: std::io::Error) -> Error {
 /// From start to end.
 async fn run(listener: TcpListener, server: Arc<Shared>) {
     let _over = Over(server.progress.clone());
+    let background = tokio::spawn(look_after(server.clone()));
     let stopping = wind_down(&server);
     tokio::select! {
         biased;
@@ -143,8 +152,8 @@ async fn run(listener: TcpListener, server: Arc<Shared>) {
         () = accept_all(&listener, &server) => {}
     }
     // Those that the kernel has taken already: their clients may have sent a request.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        welcome(stream, &server);
+    while let Some(Ok((stream, client))) = listener.accept().now_or_never() {
+        welcome(stream, client, &server);
     }
     // A forked child has the socket too: closing this one alone would leave clients waiting.
     let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
@@ -158,6 +167,33 @@ async fn run(listener: TcpListener, server: Arc<Shared>) {
     }
     server.progress.advance(Phase::Aborting);
     all_closed(&server).await;
+    background.abort();
+    if let Some(log) = &server.access_log {
+        log.flush().await;
+    }
+}
+
+/// What goes on beside the requests, for ever.
+async fn look_after(server: Arc<Shared>) {
+    let refreshes = async {
+        match server.options.registry_ttl {
+            Some(ttl) => server.app.refresher().run(ttl).await,
+            None => pending().await,
+        }
+    };
+    let certificates = async {
+        match &server.tls {
+            Some(tls) => tls.watch().await,
+            None => pending().await,
+        }
+    };
+    let log = async {
+        match &server.access_log {
+            Some(log) => log.run().await,
+            None => pending().await,
+        }
+    };
+    tokio::join!(refreshes, certificates, log);
 }
 
 /// Ends the server's progress however its task ends.
@@ -188,7 +224,7 @@ async fn all_closed(server: &Shared) {
 async fn accept_all(listener: &TcpListener, server: &Arc<Shared>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => welcome(stream, server),
+            Ok((stream, client)) => welcome(stream, client, server),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 log::warn!("a connection can't be taken: {error}");
@@ -203,7 +239,7 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-fn welcome(stream: TcpStream, server: &Arc<Shared>) {
+fn welcome(stream: TcpStream, client: SocketAddr, server: &Arc<Shared>) {
     let Some(share) = server.connections.take(1) else {
         turn_away(stream, server);
         return;
@@ -212,13 +248,25 @@ fn welcome(stream: TcpStream, server: &Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let server = server.clone();
     tokio::spawn(async move {
-        connection::serve(stream, server).await;
+        match server.tls.clone() {
+            None => connection::serve(stream, client, server).await,
+            Some(tls) => {
+                let handshake = tokio::select! {
+                    stream = tls.accept(stream) => stream,
+                    () = server.progress.reached(Phase::Aborting) => None,
+                };
+                if let Some(stream) = handshake {
+                    connection::serve(stream, client, server).await;
+                }
+            }
+        }
         drop(share);
     });
 }
 
 fn turn_away(mut stream: TcpStream, server: &Shared) {
-    let Some(share) = server.farewells.take(1) else { return };
+    // Without a handshake there is no way to tell.
+    let Some(share) = server.farewells.take(1).filter(|_| server.tls.is_none()) else { return };
     // Nobody reads what the client sends; closed at once, the answer would be lost with it.
     tokio::spawn(tokio::time::timeout(FAREWELL, async move {
         let _share = share;

@@ -9,23 +9,29 @@
 //! One task for each connection and none for a request, on the crate's one runtime, where the
 //! connections to the online store live too.
 
+mod access_log;
 mod app;
 mod body;
 mod budget;
 mod connection;
 mod exchange;
+mod health;
 mod listen;
+mod openapi;
 mod options;
 mod phase;
+mod refresh;
 mod reply;
 mod request;
 mod routes;
 mod shared;
+mod tls;
 
 pub use app::App;
 pub use listen::Server;
 pub use options::{Limits, Options, TlsFiles};
 pub use phase::Phase;
+pub use refresh::{Freshness, Refresher};
 pub use reply::Reply;
 pub use request::Request;
 pub use routes::Route;

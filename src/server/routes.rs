@@ -40,7 +40,7 @@ const GET: &str = "GET";
 const POST: &str = "POST";
 
 /// Every path with its method and what it is.
-const ROUTES: &[(&str, &str, Route)] = &[
+pub(super) const ROUTES: &[(&str, &str, Route)] = &[
     ("/get-online-features", POST, Route::GetOnlineFeatures),
     ("/push", POST, Route::Push),
     ("/write-to-online-store", POST, Route::WriteToOnlineStore),

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use super::access_log::AccessLog;
 use super::app::App;
 use super::budget::Budget;
 use super::options::Options;
 use super::phase::Progress;
+use super::tls::Tls;
+use crate::error::Result;
 
 /// Clients that are told why they are turned away, at one time; the others see a closed door.
 const FAREWELLS: usize = 256;
@@ -14,6 +17,8 @@ pub(super) struct Shared {
     pub(super) app: Arc<App>,
     pub(super) options: Options,
     pub(super) progress: Arc<Progress>,
+    pub(super) tls: Option<Tls>,
+    pub(super) access_log: Option<AccessLog>,
     pub(super) connections: Arc<Budget>,
     // Connections that are told that they are too many.
     pub(super) farewells: Arc<Budget>,
@@ -22,15 +27,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(app: Arc<App>, options: Options, progress: Arc<Progress>) -> Self {
-        Shared {
+    pub(super) fn new(app: Arc<App>, options: Options) -> Result<Self> {
+        Ok(Shared {
+            tls: options.tls.clone().map(Tls::new).transpose()?,
+            access_log: options.access_log.then(|| AccessLog::new(std::io::stdout())),
+            progress: Arc::default(),
             connections: Budget::new(options.limits.connections),
             farewells: Budget::new(FAREWELLS),
             requests: Budget::new(options.limits.requests_in_flight),
             body_bytes: Budget::new(options.limits.body_bytes_in_flight),
             app,
             options,
-            progress,
-        }
+        })
     }
 }

@@ -155,8 +155,37 @@ pub trait OnlineStore: Send + Sync {
         Ok(())
     }
 
+    /// Whether it answers, by `deadline`: an entity that is not there is read, as any other
+    /// would be. Awaited on the [`runtime`].
+    fn ping(&self, deadline: Instant) -> Reading<'_> {
+        let reader = self.reader(&[nothing()]);
+        Box::pin(async move {
+            let mut keys = PackedBytes::default();
+            keys.push(b"feastrs:ping:");
+            reader.read_async(&[keys], &mut Ignored, Some(deadline)).await
+        })
+    }
+
     /// Closes what this process has open and does not use. The next call opens it again.
     fn close(&self) {}
+}
+
+/// A view that nobody has.
+fn nothing() -> StoredGroup {
+    let name = "feastrs:ping".to_owned();
+    let feature = StoredFeature { name: name.clone(), field: [0; 4] };
+    let timestamp_field = format!("_ts:{name}").into_bytes();
+    let view = StoredView { name, features: vec![feature], timestamp_field, ttl_micros: None };
+    StoredGroup { views: vec![view], expected_fields: 2 }
+}
+
+/// Takes rows that nobody wants.
+struct Ignored;
+
+impl RowSink for Ignored {
+    fn row(&mut self, _: usize, _: usize, _: Option<i64>, _: &[Option<&[u8]>]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Watches over rows that a store has acknowledged.

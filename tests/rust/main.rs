@@ -32,5 +32,6 @@ mod redis_server;
 mod redis_tls;
 mod registry;
 mod server;
+mod server_http2;
 mod sqlite;
 mod writers;

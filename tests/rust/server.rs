@@ -18,12 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server of an empty registry on a free port.
 fn server(limits: Limits) -> Server {
+    start(Options { port: 0, access_log: false, limits, ..Options::default() })
+}
+
+/// A server of an empty registry.
+pub fn start(options: Options) -> Server {
     let yaml =
         "project: p\nregistry: registry.db\nonline_store: {type: sqlite, path: /nonexistent}";
     let config = RepoConfig::from_yaml_text(yaml, Path::new("/nonexistent")).unwrap();
     let registry = RegistryCache::given(&config, EMPTY_REGISTRY).unwrap();
-    let app = App { registry, online: store::open(&config).unwrap() };
-    let options = Options { port: 0, access_log: false, limits, ..Options::default() };
+    let app = App::new(registry, store::open(&config).unwrap());
     Server::start(Arc::new(app), options).unwrap()
 }
 
@@ -96,6 +100,16 @@ fn a_connection_carries_many_requests_also_pipelined() {
     stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
     assert!(receive(&mut stream).0.starts_with("HTTP/1.0 200 "));
     assert!(is_closed(&mut stream), "HTTP/1.0 closes");
+}
+
+#[test]
+fn a_connection_outlives_an_error() {
+    let server = server(Limits::default());
+    let mut stream = connect(&server);
+    for _ in 0..2 {
+        stream.write_all(post("/search", "{}").as_bytes()).unwrap();
+        assert!(receive(&mut stream).0.starts_with("HTTP/1.1 501 "));
+    }
 }
 
 #[test]
@@ -260,7 +274,7 @@ fn an_address_that_is_taken_is_an_error() {
     let yaml = "project: p\nregistry: registry.db";
     let config = RepoConfig::from_yaml_text(yaml, Path::new("/nonexistent")).unwrap();
     let registry = RegistryCache::given(&config, EMPTY_REGISTRY).unwrap();
-    let app = Arc::new(App { registry, online: store::open(&config).unwrap() });
+    let app = Arc::new(App::new(registry, store::open(&config).unwrap()));
     let options = Options { port: server.address().port(), ..Options::default() };
     let error = Server::start(app.clone(), options).unwrap_err();
     assert!(error.to_string().contains(&server.address().port().to_string()), "{error}");

@@ -3,16 +3,18 @@
 use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::connection::{Access, Connection};
 use super::{reader, table, writer};
-use crate::call::Call;
+use crate::call::{Call, Uninterrupted};
 use crate::config::SqliteConfig;
 use crate::error::Result;
 use crate::process_local::ProcessLocal;
 use crate::process_local::fork_gate::NoFork;
+use crate::runtime;
 use crate::store::{
-    DeletedView, EqualTimestamps, OnlineStore, RowSink, Scope, StoreReader, StoredGroup,
+    DeletedView, EqualTimestamps, OnlineStore, Reading, RowSink, Scope, StoreReader, StoredGroup,
     StoredView, WriteBatch, WriteReport,
 };
 use crate::value::PackedBytes;
@@ -115,6 +117,14 @@ impl OnlineStore for SqliteStore {
     fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> Result<()> {
         self.file.run(Access::Create, call, |connection| {
             table::create(connection, &self.file.project, views, call)
+        })
+    }
+
+    /// Whether the file is there and is a database: its tables come with materializations.
+    fn ping(&self, deadline: Instant) -> Reading<'_> {
+        Box::pin(async move {
+            let call = Call { deadline: Some(deadline), interrupt: &Uninterrupted };
+            runtime::block(|| self.file.run(Access::Existing, &call, |_| Ok(()))).await?
         })
     }
 }

@@ -59,6 +59,7 @@ def test_help_names_every_command() -> None:
         "materialize-incremental",
         "compact-intervals",
         "get-online-features",
+        "serve",
         "feature-views",
         "entities",
         "feature-services",
