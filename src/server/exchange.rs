@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, SERVER};
 use hyper::http::request::Parts;
@@ -16,6 +15,8 @@ use tokio::time::timeout_at;
 
 use super::access_log::Entry;
 use super::body;
+use super::budget::Share;
+use super::payload::Payload;
 use super::phase::Phase;
 use super::reply::Reply;
 use super::request::{Request, is_json};
@@ -30,35 +31,47 @@ pub(super) async fn answer(
     server: &Shared,
     client: SocketAddr,
     request: hyper::Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Response<Payload> {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let log = server.access_log.as_ref();
     let mut entry = log.map(|log| Entry { log, head: &head, client, begun, answer: None });
-    let reply = match routes::find(&head.method, head.uri.path(), |path| server.url(&head, path)) {
-        Ok(route) => answer_route(server, route, &head, body, begun).await,
-        Err(reply) => *reply,
-    };
+    let (reply, admitted) =
+        match routes::find(&head.method, head.uri.path(), |path| server.url(&head, path)) {
+            Ok(route) => answer_route(server, route, &head, body, begun).await,
+            Err(reply) => (*reply, None),
+        };
     if let Some(entry) = &mut entry {
         entry.answer = Some((reply.status, reply.body.len()));
     }
     let closes = head.version <= Version::HTTP_11 && server.progress.now() > Phase::Serving;
-    response(reply, head.version, closes)
+    response(reply, admitted, head.version, closes)
 }
 
+/// The answer, and what its request was admitted with.
 async fn answer_route(
     server: &Shared,
     route: Route,
     head: &Parts,
     body: Incoming,
     begun: Instant,
-) -> Reply {
+) -> (Reply, Option<Share>) {
     if !route.takes_body() {
-        return handle(server, route, Request::bodiless(head.uri.query())).await;
+        return (handle(server, route, Request::bodiless(head.uri.query())).await, None);
     }
-    let Some(_admitted) = server.requests.take(1) else {
-        return overloaded();
+    let Some(admitted) = server.requests.take(1) else {
+        return (overloaded(), None);
     };
+    (answer_admitted(server, route, head, body, begun).await, Some(admitted))
+}
+
+async fn answer_admitted(
+    server: &Shared,
+    route: Route,
+    head: &Parts,
+    body: Incoming,
+    begun: Instant,
+) -> Reply {
     let limits = &server.options.limits;
     let deadline = begun + limits.request_timeout;
     let reading = body::read(body, limits.body_bytes, &server.body_bytes);
@@ -146,8 +159,13 @@ fn too_slow() -> Reply {
     Reply::message(408, text).with_header("connection", "close")
 }
 
-fn response(reply: Reply, version: Version, closes: bool) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+fn response(
+    reply: Reply,
+    admitted: Option<Share>,
+    version: Version,
+    closes: bool,
+) -> Response<Payload> {
+    let mut response = Response::new(Payload::new(reply.body, admitted));
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

@@ -19,6 +19,7 @@ mod health;
 mod listen;
 mod openapi;
 mod options;
+mod payload;
 mod phase;
 mod refresh;
 mod reply;

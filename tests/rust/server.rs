@@ -209,6 +209,27 @@ fn bodies_in_flight_share_a_bounded_memory() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_cut_off() {
+    let keep_alive = Duration::from_millis(300);
+    let limits = Limits { keep_alive, ..Limits::default() };
+    let server = server(limits);
+    let request = "GET /openapi.json HTTP/1.1\r\nhost: h\r\n\r\n".repeat(1000);
+    let mut deaf = connect(&server);
+    deaf.set_write_timeout(Some(PATIENCE)).unwrap();
+    deaf.write_all(request.as_bytes()).unwrap();
+    let begin = Instant::now();
+    while !is_closed_for_writing(&mut deaf) {
+        assert!(begin.elapsed() < 3 * PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn is_closed_for_writing(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    matches!(stream.write(b"\r\n"), Err(error) if error.kind() != ErrorKind::WouldBlock)
+}
+
+#[test]
 fn a_connection_too_many_is_told_so() {
     let server = server(Limits { connections: 1, ..Limits::default() });
     let mut first = connect(&server);
