@@ -158,6 +158,10 @@ bench-feast: $(REL)/.built $(REL)/.feast ## Both sides in one run, parity checke
 bench-growth: $(REL)/.built $(REL)/.feast ## How time and memory grow with the source, up to 20 million rows; writes benches/RESULTS-growth.md
 	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/growth.py
 
+.PHONY: soak
+soak: $(REL)/.built $(REL)/.feast ## Ten minutes of the feature server under load and trouble; writes benches/RESULTS-soak.md
+	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/soak.py
+
 .PHONY: clean
 clean: ## Remove the environments; the cache of built crates stays
 	rm -rf $(DEV) $(REL) $(AIR) dist build python/feastrs/*.so

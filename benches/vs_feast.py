@@ -35,12 +35,13 @@ from materializations import Materializations  # noqa: E402
 from measure import QUICK, Bound, Job, Rounds  # noqa: E402
 from reads import Reads  # noqa: E402
 from servers import Servers  # noqa: E402
+from serving import Serving  # noqa: E402
 from writes import Writes  # noqa: E402
 
 if TYPE_CHECKING:
     from testbed.redis_server import RedisServer
 
-PARTS = ("materializations", "writes", "reads", "servers")
+PARTS = ("materializations", "writes", "reads", "servers", "serving")
 
 
 # -- jobs -----------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ class Bench:
             self.jobs += writes.jobs
             with self.server.client() as client:
                 client.flushall()
-        if not {"reads", "servers"} & set(parts):
+        if not {"reads", "servers", "serving"} & set(parts):
             return
         reads = Reads(self.folder / "reads", self.server, self.rounds)
         if "reads" in parts:
@@ -82,6 +83,11 @@ class Bench:
             servers = Servers(self.folder / "reads", reads.applied, reads.repo, self.rounds)
             servers.run()
             self.jobs += servers.jobs
+        if "serving" in parts:
+            serving = Serving(self.folder / "serving", reads.repo, self.rounds)
+            serving.run()
+            self.jobs += serving.jobs
+            self.bounds += serving.bounds
 
 
 # -- the report -----------------------------------------------------------------------------
@@ -121,7 +127,8 @@ def report(bench: Bench, mode: str) -> str:
             "",
             "The limit is a bare client (`benches/bare_client.rs`): of a read, one that sends the",
             "cheapest commands that answer the question and reads every frame without decoding;",
-            "of a materialization, one that sends the same commands ready-made.",
+            "of a materialization, one that sends the same commands ready-made; of the server, one",
+            "of the same HTTP library that says hello (`benches/hello_http.rs`).",
             "",
             limits,
             "|---|---|---|---|---|---|---|",
