@@ -16,11 +16,14 @@ use feastrs::call::Call;
 use feastrs::config::{ReadCommand, RedisConfig, RedisType, Secret};
 use feastrs::hash::field_name;
 use feastrs::key::{KeyEncoder, KeyVersion};
+use feastrs::online::{FeatureVector, OnlineFeatures, Statuses};
+use feastrs::server::ask;
+use feastrs::server::render::to_json;
 use feastrs::store::redis::RedisStore;
 use feastrs::store::{OnlineStore, RowSink, StoredFeature, StoredGroup, StoredView};
 use feastrs::value::arrow::encode_values;
 use feastrs::value::wire::ColumnDecoder;
-use feastrs::value::{PackedBytes, ValueType};
+use feastrs::value::{Column, Layout, PackedBytes, ValueType};
 
 const ROWS: usize = 10_000;
 
@@ -200,5 +203,37 @@ fn replies(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encode, decode, keys, field_names, replies);
+/// A request and the answer to it: so many rows, so many features.
+fn serve(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("serve");
+    for (rows, features) in [(1, 10), (100, 50)] {
+        let ids: Vec<String> = (1000..1000 + rows).map(|id| id.to_string()).collect();
+        let names: Vec<String> = (0..features).map(|i| format!("\"stats:feature_{i}\"")).collect();
+        let body = format!(
+            r#"{{"entities": {{"driver_id": [{}]}}, "features": [{}]}}"#,
+            ids.join(", "),
+            names.join(", ")
+        );
+        group.bench_function(format!("take a request apart, {rows} x {features}"), |bench| {
+            bench.iter(|| ask::parse(black_box(&body)).is_ok());
+        });
+        let times = Arc::new(vec![1_700_000_000_123_456; rows]);
+        let vectors = (0..features).map(|feature| {
+            let values = (0..rows).map(|row| (row * features + feature) as f64 / 7.0);
+            let values: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
+            FeatureVector {
+                name: format!("feature_{feature}").into(),
+                column: Column { value_type: ValueType::Double, layout: Layout::Typed, values },
+                statuses: Statuses::all_present(rows),
+                event_timestamps: times.clone(),
+            }
+        });
+        let answer = OnlineFeatures { vectors: vectors.collect(), join_keys: 0, rows }.into();
+        group.bench_function(format!("print an answer, {rows} x {features}"), |bench| {
+            bench.iter(|| to_json(black_box(&answer), &[]).is_ok());
+        });
+    }
+}
+
+criterion_group!(benches, encode, decode, keys, field_names, replies, serve);
 criterion_main!(benches);

@@ -136,6 +136,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: String,
+    hint: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -144,7 +145,8 @@ impl Error {
     /// holds a secret.
     #[cold]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), source: None }))
+        let (message, hint) = (message.into(), String::new());
+        Error(Box::new(Inner { kind, message, hint, source: None }))
     }
 
     /// The same error with what caused it, whose text is appended to the message.
@@ -155,6 +157,14 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// The same error with what may help said behind its message, and not part of it.
+    #[cold]
+    #[must_use]
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = hint.into();
         self
     }
 
@@ -171,6 +181,12 @@ impl Error {
         self.0.kind
     }
 
+    /// The message alone, without hints and causes: for what Feast's lookups don't find, in
+    /// Feast's own words.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// Whether the same call may succeed when it is made again, unchanged.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::StoreUnavailable | ErrorKind::StoreTimeout)
@@ -180,6 +196,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
+        f.write_str(&self.0.hint)?;
         match &self.0.source {
             Some(source) => write!(f, ": {source}"),
             None => Ok(()),
@@ -210,6 +227,7 @@ mod tests {
             .context("view 'v'");
 
         assert_eq!(error.to_string(), "view 'v': can't read 'x': disk on fire");
+        assert_eq!(error.message(), "view 'v': can't read 'x'");
         assert!(!error.is_retryable());
     }
 }

@@ -9,6 +9,7 @@ mod allocation;
 mod mutate;
 
 pub use crate::online::fuzz::values;
+pub use crate::server::fuzz::requests;
 pub use crate::store::redis::fuzz::replies;
 
 pub use allocation::Counting;
@@ -29,6 +30,11 @@ mod tests {
     #[test]
     fn replies_hold_what_they_promise() {
         mutate::run("replies", replies);
+    }
+
+    #[test]
+    fn requests_hold_what_they_promise() {
+        mutate::run("requests", requests);
     }
 
     #[test]

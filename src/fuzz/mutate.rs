@@ -35,6 +35,20 @@ const TOKENS: &[&[u8]] = &[
     b"\x92\x01",
     b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",
     b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+    b"\"entities\":{",
+    b"\"features\":[",
+    b"\"k\":[1]",
+    b"\\u00fc",
+    b"\\ud83d\\ude00",
+    b"1e400",
+    b"-9223372036854775808",
+    b"NaN",
+    b"null",
+    b"\"",
+    b",",
+    b"[",
+    b"]",
+    b"}",
 ];
 
 /// Gives `target` the corpus of that name, then mutations of it until the time is up. Panics

@@ -68,6 +68,11 @@ impl Statuses {
         self.each.as_ref().and_then(|each| each.get(row)).copied().unwrap_or(Status::Present)
     }
 
+    /// Whether all rows are `PRESENT`, as far as that is known without a look at each.
+    pub fn are_all_present(&self) -> bool {
+        self.each.is_none()
+    }
+
     /// The statuses in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Status> + '_ {
         (0..self.rows).map(|row| self.get(row))

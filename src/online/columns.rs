@@ -198,6 +198,11 @@ impl FoundView {
         Some(found::Values::Plain(decoder.values(&self.plain, start, rows)?))
     }
 
+    /// What became of a feature's values; `None`: all are `PRESENT`.
+    pub(super) fn statuses(&self, feature: usize) -> Option<&Statuses> {
+        self.others.get(feature)?.as_ref().map(|found| &found.1)
+    }
+
     /// A feature's column.
     pub(super) fn column(&self, feature: usize) -> Option<FoundColumn> {
         if let Some(Some(found)) = self.others.get(feature) {

@@ -52,6 +52,19 @@ pub enum Values<'a> {
     Column(&'a Column),
 }
 
+/// One column of an answer, with all that belongs to it.
+pub struct AnswerColumn<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// One value for each row.
+    pub values: Values<'a>,
+    /// One status for each row; `None`: all are `PRESENT`.
+    pub statuses: Option<&'a Statuses>,
+    /// When each row's values were true, microseconds since the epoch; features of one view share
+    /// it. `None`: a column of the request, of no time.
+    pub event_timestamps: Option<&'a Arc<Vec<i64>>>,
+}
+
 impl From<OnlineFeatures> for Answer {
     fn from(whole: OnlineFeatures) -> Self {
         Answer { form: Form::Whole(whole) }
@@ -105,6 +118,15 @@ impl Answer {
         values.ok_or_else(|| no_such_column(index))
     }
 
+    /// Column `index`, join keys first.
+    pub fn column(&self, index: usize) -> Result<AnswerColumn<'_>> {
+        let column = match &self.form {
+            Form::Found(found) if found.is_direct => found.column(index),
+            _ => self.whole()?.vectors.get(index).map(AnswerColumn::of),
+        };
+        column.ok_or_else(|| no_such_column(index))
+    }
+
     /// The whole answer in columns.
     pub fn whole(&self) -> Result<&OnlineFeatures> {
         match &self.form {
@@ -125,6 +147,17 @@ impl Answer {
     }
 }
 
+impl<'a> AnswerColumn<'a> {
+    fn of(vector: &'a FeatureVector) -> Self {
+        AnswerColumn {
+            name: &vector.name,
+            values: Values::Column(&vector.column),
+            statuses: Some(&vector.statuses),
+            event_timestamps: Some(&vector.event_timestamps),
+        }
+    }
+}
+
 impl FoundAnswer {
     fn values(&self, index: usize) -> Option<Values<'_>> {
         let keys = &self.entities.columns;
@@ -132,6 +165,26 @@ impl FoundAnswer {
             Some((_, column)) => Some(Values::Column(column)),
             None => self.found.values(self.plan.columns.get(index - keys.len())?),
         }
+    }
+
+    fn column(&self, index: usize) -> Option<AnswerColumn<'_>> {
+        let keys = &self.entities.columns;
+        let Some((key, column)) = keys.get(index) else {
+            let planned = self.plan.columns.get(index - keys.len())?;
+            let view = self.found.view(planned)?;
+            return Some(AnswerColumn {
+                name: &planned.name,
+                values: view.values(planned.feature)?,
+                statuses: view.statuses(planned.feature),
+                event_timestamps: Some(view.event_timestamps()),
+            });
+        };
+        Some(AnswerColumn {
+            name: &self.plan.keys.get(*key)?.name,
+            values: Values::Column(column),
+            statuses: None,
+            event_timestamps: None,
+        })
     }
 
     fn whole(&self) -> Result<&OnlineFeatures> {

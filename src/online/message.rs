@@ -95,6 +95,20 @@ pub fn decode(
     value_types: &[ValueType],
     join_keys: usize,
 ) -> Result<(OnlineFeatures, Vec<ViewVersion>)> {
+    decode_as(bytes, join_keys, |column| value_types.get(column).copied())
+}
+
+/// The same where types are not known, as of an answer that Feast gave: columns are in wire
+/// layout, and count as no join keys.
+pub fn decode_any(bytes: &[u8]) -> Result<(OnlineFeatures, Vec<ViewVersion>)> {
+    decode_as(bytes, 0, |_| Some(ValueType::Invalid))
+}
+
+fn decode_as(
+    bytes: &[u8],
+    join_keys: usize,
+    value_type: impl Fn(usize) -> Option<ValueType>,
+) -> Result<(OnlineFeatures, Vec<ViewVersion>)> {
     let (mut names, mut view_versions, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
     let mut reader = Reader::new(bytes);
     while let Some(field) = reader.field()? {
@@ -103,8 +117,8 @@ pub fn decode(
                 (names, view_versions) = take_metadata(metadata)?;
             }
             (2, Payload::Bytes(vector)) => {
-                let value_type = value_types.get(vectors.len()).ok_or_else(unequal)?;
-                vectors.push(take_vector(vector, *value_type)?);
+                let value_type = value_type(vectors.len()).ok_or_else(unequal)?;
+                vectors.push(take_vector(vector, value_type)?);
             }
             _ => {}
         }
@@ -238,6 +252,18 @@ mod tests {
 
         assert_eq!(format!("{again:?}"), format!("{answer:?}"));
         assert_eq!(same_versions, versions);
+    }
+
+    #[test]
+    fn an_answer_of_unknown_types_comes_back() {
+        let vectors = vec![vector("x", ValueType::Double, &[&[0x12, 1, b'a'], &[]])];
+        let answer = OnlineFeatures { vectors, join_keys: 0, rows: 2 };
+
+        let (again, _) = decode_any(&encode(&answer, &[]).unwrap()).unwrap();
+
+        let column = &again.vectors[0].column;
+        assert_eq!(column.cell(0).unwrap().value_type(), ValueType::String);
+        assert!(column.is_null(1));
     }
 
     #[test]

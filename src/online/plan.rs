@@ -363,29 +363,37 @@ pub(super) fn field<'v>(view: &'v FeatureView, feature: &str) -> Result<&'v Fiel
 }
 
 fn check_collisions(refs: &[FeatureRef], full_feature_names: bool) -> Result<()> {
-    let mut seen: HashMap<String, &FeatureRef> = HashMap::with_capacity(refs.len());
+    let mut seen: HashMap<String, usize> = HashMap::with_capacity(refs.len());
+    for reference in refs {
+        *seen.entry(reference.column_name(full_feature_names)).or_default() += 1;
+    }
+    match seen.len() == refs.len() {
+        true => Ok(()),
+        false => Err(collision(refs, full_feature_names)),
+    }
+}
+
+#[cold]
+fn collision(refs: &[FeatureRef], full_feature_names: bool) -> Error {
+    let mut names: Vec<(String, Vec<String>)> = Vec::new();
     for reference in refs {
         let name = reference.column_name(full_feature_names);
-        if let Some(first) = seen.insert(name, reference) {
-            let advice = if full_feature_names {
-                "ask for it once"
-            } else {
-                "set full_feature_names=True, or ask for one of them"
-            };
-            return Err(Error::new(
-                ErrorKind::FeatureNameCollision,
-                format!(
-                    "'{}:{}' and '{}:{}' would both be named '{}': {advice}",
-                    first.view,
-                    first.feature,
-                    reference.view,
-                    reference.feature,
-                    reference.column_name(full_feature_names)
-                ),
-            ));
+        let written = format!("'{}:{}'", reference.view, reference.feature);
+        match names.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, of)) => of.push(written),
+            None => names.push((name, vec![written])),
         }
     }
-    Ok(())
+    names.retain(|(_, of)| of.len() > 1);
+    let of: Vec<String> = names.iter().map(|(_, of)| of.join(" and ")).collect();
+    let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+    let advice = match full_feature_names {
+        true => "ask for each once",
+        false => "set full_feature_names=True, or ask for one of them",
+    };
+    let message = format!("Duplicate features named {} found.", names.join(", "));
+    let hint = format!(" That would be {}: {advice}", of.join("; "));
+    Error::new(ErrorKind::FeatureNameCollision, message).with_hint(hint)
 }
 
 impl PlanGroup {

@@ -119,7 +119,8 @@ impl Catalog {
             let known: Vec<_> = self.projects.iter().map(|known| known.name.as_str()).collect();
             format!("; the registry has no such project, only: {}", known.join(", "))
         };
-        Error::new(kind, format!("{what} {name} does not exist in project {project}{hint}"))
+        let message = format!("{what} {name} does not exist in project {project}");
+        Error::new(kind, message).with_hint(hint)
     }
 }
 

@@ -4,31 +4,48 @@
 //! through one `exchange`: told apart by method and path (`routes`), admitted within the
 //! [`Limits`], its `body` read, and handed to the [`App`], whose handlers give a [`Reply`].
 //! Handlers know nothing of HTTP but status codes, and nothing of Python: what only Python can
-//! do is asked of a trait that the bindings implement.
+//! do is asked of a [`Host`], which the bindings implement.
+//!
+//! Features: a handler takes a request from body ([`ask`], `entities`) over plan and store
+//! ([`serving`]) to answer ([`render`]); mistakes are told by [`validation`] and [`failure`].
 //!
 //! One task for each connection and none for a request, on the crate's one runtime, where the
 //! connections to the online store live too.
 
 mod access_log;
 mod app;
+pub mod ask;
 mod body;
 mod budget;
 mod connection;
+mod entities;
 mod exchange;
+pub mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod handlers;
 mod health;
+mod host;
 mod listen;
 mod openapi;
 mod options;
 mod payload;
 mod phase;
+mod print;
 mod refresh;
+pub mod render;
 mod reply;
 mod request;
 mod routes;
+pub mod serving;
 mod shared;
 mod tls;
+mod tokens;
+pub mod validation;
 
 pub use app::App;
+pub use handlers::get_online_features;
+pub use host::Host;
 pub use listen::Server;
 pub use options::{Limits, Options, TlsFiles};
 pub use phase::Phase;
@@ -36,3 +53,4 @@ pub use refresh::{Freshness, Refresher};
 pub use reply::Reply;
 pub use request::Request;
 pub use routes::Route;
+pub use serving::Serving;

@@ -26,7 +26,7 @@ pub fn to_text(value: &Value<'_>) -> String {
 }
 
 /// The value as `json.dumps` writes it: a space after each comma and colon, ASCII only.
-pub(super) fn to_python_text(value: &Value<'_>) -> String {
+pub(crate) fn to_python_text(value: &Value<'_>) -> String {
     let mut writer = Writer { out: String::new(), style: Style::Python };
     writer.value(value);
     writer.out
@@ -148,7 +148,8 @@ impl Writer {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// The bytes in base64: standard alphabet, padded.
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -164,7 +165,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// JSON text as the value that Feast infers for what `json.loads` gives.
-pub(super) fn parse(text: &str) -> Result<Value<'static>, String> {
+pub(crate) fn parse(text: &str) -> Result<Value<'static>, String> {
     infer(serde_json::from_str(text).map_err(|why| format!("not JSON ({why})"))?)
 }
 

@@ -176,6 +176,23 @@ pub(super) fn write_time(text: &mut String, array: &ArrayRef, row: usize) -> boo
     write!(text, "{}", time.format(format)).is_ok()
 }
 
+/// The seconds east of UTC that a fixed offset says: "-07:00", "+0530", "UTC-07:00",
+/// "GMT+01:00". `None` for any other text.
+pub fn offset_seconds(name: &str) -> Option<i32> {
+    let offset = name.strip_prefix("UTC").or_else(|| name.strip_prefix("GMT")).unwrap_or(name);
+    let (sign, digits) = match offset.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let digits = digits.replacen(':', "", 1);
+    if digits.len() != 4 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let (hours, minutes) = digits.split_at_checked(2)?;
+    Some(sign * (hours.parse::<i32>().ok()? * 3600 + minutes.parse::<i32>().ok()? * 60))
+}
+
 /// Seconds since the epoch as ISO-8601 in UTC; the number where it is out of range.
 pub(super) fn iso_time(seconds: i64) -> String {
     match DateTime::from_timestamp(seconds, 0) {
@@ -228,6 +245,13 @@ fn without_words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offsets_are_read_in_feasts_forms() {
+        assert_eq!(offset_seconds("UTC-07:00"), Some(-25_200));
+        assert_eq!(offset_seconds("+0530"), Some(19_800));
+        assert_eq!(offset_seconds("Mars/Olympus"), None);
+    }
 
     #[test]
     fn floats_are_written_as_python_does() {

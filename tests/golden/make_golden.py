@@ -7,6 +7,8 @@ Run from the repository's root, with an interpreter that has Feast:
 - ``values.json``: for each case its value type and the serialized ``feast.types.Value``.
 - ``keys.json``: join keys, their values, and the serialized entity key, versions 2 and 3.
 - ``fields.json``: feature view, feature, and the name of its field in a Redis hash.
+- ``served.json``: for each case its value type, the serialized value, and the text that Feast's
+  server prints for it, with the members of objects sorted.
 - ``columns.parquet`` and ``columns.json``: columns of many Arrow types, and what each row
   becomes when Feast materializes the column with a value type.
 
@@ -29,8 +31,10 @@ from zoneinfo import ZoneInfo
 import feast
 import pyarrow as pa
 import pyarrow.parquet as pq
+from feast.feature_server_utils import convert_response_to_dict
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _mmh3
+from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
 from feast.protos.feast.types import Value_pb2
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -151,6 +155,30 @@ def value_cases() -> list[dict[str, str]]:
         case("UNIX_TIMESTAMP", "NaT", Value(unix_timestamp_val=-(2**63)).SerializeToString())
     )
     found.append(case("DOUBLE", "NaN", Value(double_val=NAN).SerializeToString()))
+    return found
+
+
+NUMBERS = [
+    *(100.0, 1e15, 9999999999999998.0, 1e16, 1.2345678901234568e17, 1e21, 1e22, 1.5e300),
+    *(0.0001, 0.00012345, 0.00009999, 1e-05, -1.5e-07, 3.141592653589793, 16777217.0, 1e10, 1e17),
+]
+
+
+def served_cases() -> list[dict[str, str]]:
+    """The values of `value_cases`, and more numbers, as the server prints them."""
+    numbers = [
+        case(f"{kind}_LIST", f"{kind.lower()}s", encode(f"{kind}_LIST", [NUMBERS])[0])
+        for kind in ("DOUBLE", "FLOAT")
+    ]
+    found = []
+    for one in value_cases() + numbers:
+        value = Value.FromString(bytes.fromhex(one["hex"]))
+        response = GetOnlineFeaturesResponse(results=[{"values": [value]}])
+        [vector] = convert_response_to_dict(response)["results"]
+        text = json.dumps(
+            vector["values"][0], ensure_ascii=False, separators=(",", ":"), sort_keys=True
+        )
+        found.append({**one, "json": text})
     return found
 
 
@@ -346,6 +374,7 @@ def main() -> None:
     assert feast.__version__ == FEAST_VERSION, feast.__version__
     warnings.simplefilter("ignore")
     write("values.json", value_cases())
+    write("served.json", served_cases())
     write("keys.json", key_cases())
     write("fields.json", field_cases())
     write_columns()

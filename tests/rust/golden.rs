@@ -8,6 +8,8 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use feastrs::hash::field_name;
 use feastrs::key::{KeyEncoder, KeyValue, KeyVersion, decode_entity_key};
+use feastrs::online::{FeatureVector, OnlineFeatures, Statuses};
+use feastrs::server::render::to_json;
 use feastrs::value::arrow::{encode_column, encode_values, export, to_column};
 use feastrs::value::column::arrow_type;
 use feastrs::value::wire::{ColumnDecoder, Decoded, Value};
@@ -266,5 +268,32 @@ proptest! {
         }
         let again = encode_column(&decoder.finish().unwrap()).unwrap();
         prop_assert_eq!(again, values);
+    }
+}
+
+/// Where feastrs prints what Feast does not: maps with keys other than text (Feast: null), and a
+/// time that is none (Feast: the smallest number there is).
+fn is_printed_otherwise(case: &Json) -> bool {
+    case["type"] == "SCALAR_MAP" || case["name"] == "NaT"
+}
+
+#[test]
+fn every_value_is_served_as_feast_prints_it() {
+    let cases = json("served.json");
+    for case in cases.as_array().unwrap().iter().filter(|case| !is_printed_otherwise(case)) {
+        let (_, column) = decode(value_type(&case["type"]), &bytes(&case["hex"]));
+        let vector = FeatureVector {
+            name: "f".into(),
+            column,
+            statuses: Statuses::all_present(1),
+            event_timestamps: Arc::new(vec![0]),
+        };
+        let answer = OnlineFeatures { vectors: vec![vector], join_keys: 0, rows: 1 };
+
+        let served = String::from_utf8(to_json(&answer.into(), &[]).unwrap()).unwrap();
+
+        let values = served.strip_prefix("{\"results\":[{\"values\":[").unwrap();
+        let (value, _) = values.split_once("],\"statuses\":").unwrap();
+        assert_eq!(value, case["json"], "{} ({})", case["name"], case["type"]);
     }
 }

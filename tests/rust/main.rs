@@ -33,5 +33,6 @@ mod redis_tls;
 mod registry;
 mod server;
 mod server_http2;
+mod serving;
 mod sqlite;
 mod writers;

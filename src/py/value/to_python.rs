@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
 
 use crate::online::found::Values;
+use crate::value::text::offset_seconds;
 use crate::value::wire::{Entries, NOT_A_TIME, PlainValues, Value};
 use crate::value::{Column, Layout, ValueType};
 
@@ -233,22 +234,6 @@ fn zone<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     class(py, &TIMEZONE)?.call1((delta,))
 }
 
-// "-07:00", "+0530", "UTC-07:00", "GMT+01:00".
-fn offset_seconds(name: &str) -> Option<i32> {
-    let offset = name.strip_prefix("UTC").or_else(|| name.strip_prefix("GMT")).unwrap_or(name);
-    let (sign, digits) = match offset.split_at_checked(1)? {
-        ("+", digits) => (1, digits),
-        ("-", digits) => (-1, digits),
-        _ => return None,
-    };
-    let digits = digits.replacen(':', "", 1);
-    if digits.len() != 4 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let (hours, minutes) = digits.split_at_checked(2)?;
-    Some(sign * (hours.parse::<i32>().ok()? * 3600 + minutes.parse::<i32>().ok()? * 60))
-}
-
 /// An attribute of a module, imported once in a process.
 struct Attribute {
     module: &'static str,
@@ -279,16 +264,4 @@ fn class<'py>(py: Python<'py>, attribute: &'static Attribute) -> PyResult<&'py B
         Ok::<_, PyErr>(found.unbind())
     })?;
     Ok(found.bind(py))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offsets_are_read_in_feasts_forms() {
-        assert_eq!(offset_seconds("UTC-07:00"), Some(-25_200));
-        assert_eq!(offset_seconds("+0530"), Some(19_800));
-        assert_eq!(offset_seconds("Mars/Olympus"), None);
-    }
 }
