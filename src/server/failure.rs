@@ -22,6 +22,11 @@ pub fn reply(error: &Error) -> Reply {
     }
 }
 
+/// The same where it is likely to succeed soon.
+pub fn later(error: &Error) -> Reply {
+    Reply::message(503, &error.to_string()).with_header("retry-after", "1")
+}
+
 /// The same where two features would get one name: Feast's advice depends on whether names are
 /// full.
 pub fn collision(error: &Error, full_feature_names: bool) -> Reply {

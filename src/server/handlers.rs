@@ -35,7 +35,7 @@ pub async fn get_online_features(
     };
     let prepared = match serving.prepare(&ask) {
         Ok(prepared) => prepared,
-        Err(error) => return why_not_prepared(text, &ask, &error),
+        Err(error) => return why_not_prepared(serving, text, &ask, &error),
     };
     match read(serving, &prepared, ask, body, deadline).await {
         Ok(reply) => reply,
@@ -73,7 +73,7 @@ async fn read(
 }
 
 #[cold]
-fn why_not_prepared(text: &str, ask: &Ask<'_>, error: &Error) -> Reply {
+fn why_not_prepared(serving: &Serving, text: &str, ask: &Ask<'_>, error: &Error) -> Reply {
     if let Features::References(features) = ask.features
         && references(features).is_none()
     {
@@ -81,6 +81,7 @@ fn why_not_prepared(text: &str, ask: &Ask<'_>, error: &Error) -> Reply {
     }
     match error.kind() {
         ErrorKind::FeatureNameCollision => failure::collision(error, ask.full_feature_names),
+        ErrorKind::InvalidArgument if serving.is_materializing(ask) => failure::later(error),
         _ => failure::reply(error),
     }
 }

@@ -21,8 +21,8 @@ use crate::online::{
     Answer, Entities, FeatureRef, FeatureSet, OnlineReader, PlanOptions, ReadPlan, ViewVersion,
     message,
 };
-use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
+use crate::registry::{Catalog, ViewState};
 use crate::runtime;
 use crate::store::OnlineStore;
 
@@ -136,6 +136,25 @@ impl Serving {
         let mut plans = self.plans.write().unwrap_or_else(PoisonError::into_inner);
         plans.keep(shape.to_shape(), &prepared);
         Ok(prepared)
+    }
+
+    /// Whether a view that `ask` is about does not serve because it is being materialized.
+    pub fn is_materializing(&self, ask: &Ask<'_>) -> bool {
+        let catalog = self.registry.latest();
+        let is_busy = |view: &str| {
+            catalog.view(view).is_ok_and(|view| view.state == ViewState::Materializing)
+        };
+        !self.options.serve_while_materializing
+            && match &ask.features {
+                Features::Service(name) => catalog.service(name).is_ok_and(|service| {
+                    service.projections.iter().any(|projection| is_busy(&projection.view))
+                }),
+                Features::References(text) => {
+                    let references = references(text).unwrap_or_default();
+                    let parsed = references.iter().filter_map(|one| FeatureRef::parse(one).ok());
+                    parsed.into_iter().any(|one| is_busy(&one.view))
+                }
+            }
     }
 
     /// An error where an answer of so many rows would be too large.

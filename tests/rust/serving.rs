@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use feastrs::config::RepoConfig;
+use feastrs::registry::ViewState;
 use feastrs::registry::cache::RegistryCache;
+use feastrs::registry::splice::{Change, ChangeKind};
 use feastrs::server::serving::Way;
 use feastrs::server::{Host, Limits, Reply, Serving, ask, get_online_features};
 use feastrs::{Error, ErrorKind, Result, runtime, store};
@@ -87,6 +89,25 @@ fn mistakes_have_their_status_and_are_not_the_stores() {
     let service = answer(&serving, r#"{"entities": {}, "feature_service": "nope"}"#);
     assert_eq!(service.status, 404);
     assert_eq!(host.0.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_view_that_is_being_materialized_is_asked_for_again() {
+    let (serving, registry, _) = serving();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/registry.db");
+    let change = Change {
+        project: "golden".to_owned(),
+        view: "driver_stats".to_owned(),
+        kind: ChangeKind::State(ViewState::Materializing),
+        now: 0,
+    };
+    registry.give(&change.apply(&std::fs::read(golden).unwrap()).unwrap()).unwrap();
+    for (features, status) in [("driver_stats:trips", 503), ("driver_stats", 422)] {
+        let body = format!(r#"{{"entities": {{"driver_id": [1]}}, "features": ["{features}"]}}"#);
+        let reply = answer(&serving, &body);
+        assert_eq!(reply.status, status, "{features}");
+        assert_eq!(reply.headers.is_empty(), status != 503);
+    }
 }
 
 #[test]
