@@ -75,6 +75,12 @@ pub enum ErrorKind {
     RequestDataMissing,
     /// A feature service is served from ready-made vectors, and some are not there.
     PrecomputedMissing,
+    /// The server was shown no token that it accepts: it does not know who asks.
+    Unauthenticated,
+    /// The server knows who asks, and no permission of the registry lets them.
+    PermissionDenied,
+    /// The identity provider can't be reached, so that no token can be checked.
+    ProviderUnavailable,
     /// Only Feast itself can do this; where it is installed the Python door hands it over.
     NeedsFeast,
     /// Not supported at all; the message says what is.
@@ -122,6 +128,9 @@ impl ErrorKind {
         ErrorKind::JoinKeyMissing,
         ErrorKind::RequestDataMissing,
         ErrorKind::PrecomputedMissing,
+        ErrorKind::Unauthenticated,
+        ErrorKind::PermissionDenied,
+        ErrorKind::ProviderUnavailable,
         ErrorKind::NeedsFeast,
         ErrorKind::Unsupported,
         ErrorKind::Interrupted,

@@ -9,17 +9,20 @@ from typing_extensions import Self
 
 __all__ = [
     "LoopReads",
+    "MetricsExporter",
     "OnlineReader",
     "OnlineResult",
     "Server",
     "Store",
     "ViewReport",
     "__version__",
+    "count_library",
     "decode_values",
     "encode_entity_keys",
     "encode_value",
     "error_kinds",
     "field_name",
+    "metrics_text",
     "value_type_names",
 ]
 
@@ -195,6 +198,19 @@ class OnlineResult:
     def arrow_c_stream(
         self, requested_schema: object | None = None, include_event_timestamps: bool = False
     ) -> object: ...
+
+# -- metrics.rs
+
+def count_library() -> None: ...
+def metrics_text() -> str: ...
+
+@final
+class MetricsExporter:
+    @staticmethod
+    def start(port: int) -> MetricsExporter: ...
+    @property
+    def port(self) -> int: ...
+    def close(self) -> None: ...
 
 # -- materialize.rs
 

@@ -163,6 +163,18 @@ class StoreInvalidError(FeastrsError, ValueError):
     """The online store holds something that Feast does not write."""
 
 
+class UnauthenticatedError(FeastrsError, PermissionError):
+    """The server was shown no token that it accepts."""
+
+
+class FeastPermissionError(FeastrsError, PermissionError):
+    """No permission of the registry lets this user do this."""
+
+
+class ProviderUnavailableError(FeastrsError, ConnectionError):
+    """The identity provider can't be reached, so that no token can be checked."""
+
+
 class NeedsFeastError(FeastrsError, NotImplementedError):
     """Only Feast itself can do this, and it is not installed."""
 
@@ -214,6 +226,9 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "StoreDenied": StoreDeniedError,
     "StoreRefused": StoreRefusedError,
     "StoreInvalid": StoreInvalidError,
+    "Unauthenticated": UnauthenticatedError,
+    "PermissionDenied": FeastPermissionError,
+    "ProviderUnavailable": ProviderUnavailableError,
     "NeedsFeast": NeedsFeastError,
     "Unsupported": UnsupportedError,
     "Io": FileError,

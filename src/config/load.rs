@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::locate::resolve;
 use super::section::Section;
 use super::settings::{MaterializationConfig, ObjectStoreConfig, RegistryConfig, RepoConfig};
-use super::{online, variables};
+use super::{auth, metrics, online, variables};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Top-level keys that Feast knows. Those that feastrs does not read are for Feast.
@@ -113,6 +113,8 @@ impl RepoConfig {
             batch_engine_type: type_of(&top, "batch_engine", "local")?,
             entity_key_serialization_version: key_version(&top)?,
             materialization: materialization(&top)?,
+            auth: auth::read(&top)?,
+            metrics: metrics::read(&top)?,
             warnings: unknown_keys(&top),
             repo_path,
         })

@@ -1,11 +1,13 @@
 //! `feature_store.yaml`: what feastrs needs of it, with Feast's names and defaults.
 //!
 //! `locate` finds the file, `variables` expands `$VAR`, `section` reads one mapping with
-//! checked types, `load` and `online` turn sections into `settings`. Must not know how the
+//! checked types, `load`, `online`, `auth` and `metrics` turn sections into `settings`. Must not know how the
 //! settings are used: no connection is opened and no file but the YAML is looked at.
 
+mod auth;
 mod load;
 mod locate;
+mod metrics;
 mod online;
 mod section;
 mod settings;
@@ -13,6 +15,7 @@ mod variables;
 
 pub use locate::locate;
 pub use settings::{
-    MaterializationConfig, ObjectStoreConfig, OnlineStoreConfig, ReadCommand, RedisConfig,
-    RedisType, RegistryConfig, RepoConfig, Secret, ServingConfig, SqliteConfig,
+    AuthConfig, MaterializationConfig, MetricsConfig, ObjectStoreConfig, OidcConfig,
+    OnlineStoreConfig, ReadCommand, RedisConfig, RedisType, RegistryConfig, RepoConfig, Secret,
+    ServingConfig, SqliteConfig,
 };

@@ -3,6 +3,8 @@
 //!
 //! Numbers and booleans are accepted as text too, for a quoted `"${TTL}"` is text.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -75,6 +77,20 @@ impl<'a> Section<'a> {
         match number {
             Some(number) if number >= least => Ok(Some(number)),
             _ => Err(self.wrong(key, &format!("a whole number, {least} or more"))),
+        }
+    }
+
+    /// A number of seconds above zero, fractions allowed; `None` if absent.
+    pub(super) fn seconds(&self, key: &str) -> Result<Option<Duration>> {
+        let seconds = match self.get(key) {
+            None => return Ok(None),
+            Some(Value::Number(number)) => number.as_f64(),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(_) => None,
+        };
+        match seconds.map(Duration::try_from_secs_f64) {
+            Some(Ok(duration)) if !duration.is_zero() => Ok(Some(duration)),
+            _ => Err(self.wrong(key, "a number of seconds above zero")),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Text that must not appear in an error, a log or a `repr`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -53,6 +54,10 @@ pub struct RepoConfig {
     pub entity_key_serialization_version: u8,
     /// `materialization:`.
     pub materialization: MaterializationConfig,
+    /// `auth:`.
+    pub auth: AuthConfig,
+    /// `feature_server: metrics`.
+    pub metrics: MetricsConfig,
     /// What the user should be told: unknown top-level keys and the like.
     pub warnings: Vec<String>,
 }
@@ -192,4 +197,76 @@ pub struct MaterializationConfig {
     pub max_memory_mb: u64,
     /// Ours: skip and count rows with a null join key instead of failing.
     pub skip_null_keys: bool,
+}
+
+/// `auth:`: who may use the server. Clients' settings in the same block (a user's password, a
+/// client's secret) are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuthConfig {
+    /// `type: no_auth`: whoever asks.
+    #[default]
+    NoAuth,
+    /// `type: oidc`: who shows a token of the identity provider.
+    Oidc(OidcConfig),
+    /// Any other type: the server does not start with it.
+    Other(String),
+}
+
+/// `auth:` of the type `oidc`, as the server uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OidcConfig {
+    /// `auth_discovery_url`; `None` in the settings of a client that brings its own token.
+    pub discovery_url: Option<String>,
+    /// `client_id`: whose roles under `resource_access` count; `None`: only the roles at the
+    /// top of a token do.
+    pub client_id: Option<String>,
+    /// `verify_ssl`: whether the provider's certificate is checked.
+    pub verify_tls: bool,
+    /// `ca_cert_path`: whom to trust beside the system's authorities; `None`: nobody.
+    pub ca_cert_path: Option<PathBuf>,
+    /// `audience`: what a token's `aud` must have; `None`: it is not looked at.
+    pub audience: Option<String>,
+    /// `issuer`: what a token's `iss` must be; `None`: it is not looked at.
+    pub issuer: Option<String>,
+    /// `jwks_cache_lifespan_seconds`: how long the provider's keys are used before they are
+    /// fetched again.
+    pub keys_lifespan: Duration,
+    /// `jwks_request_timeout_seconds`: how long the provider may take to answer.
+    pub request_timeout: Duration,
+}
+
+/// `feature_server: metrics`: which of Feast's metrics are counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// `enabled`: also served on a port of their own.
+    pub is_enabled: bool,
+    /// CPU and memory of the process.
+    pub resource: bool,
+    /// Requests and their latency.
+    pub request: bool,
+    /// Online reads: entities, statuses, time in the store.
+    pub online_features: bool,
+    /// Pushes.
+    pub push: bool,
+    /// Materializations.
+    pub materialization: bool,
+    /// How long ago each view was materialized.
+    pub freshness: bool,
+    /// `feature_count_bins`: upper bounds, growing, of the label `feature_count`.
+    pub feature_count_bins: Vec<u64>,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        MetricsConfig {
+            is_enabled: false,
+            resource: true,
+            request: true,
+            online_features: true,
+            push: true,
+            materialization: true,
+            freshness: true,
+            feature_count_bins: vec![10, 50, 200],
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arrow_array::UInt32Array;
 use arrow_buffer::Buffer;
 
 use super::answer::{Status, Statuses};
@@ -203,6 +204,33 @@ impl FoundView {
         self.others.get(feature)?.as_ref().map(|found| &found.1)
     }
 
+    /// What became of the values of all features, in `rows` of the request; `None`: each row was
+    /// asked for once.
+    pub(super) fn tally(&self, rows: Option<&UInt32Array>) -> found::Tally {
+        let row_count = rows.map_or(self.event_timestamps.len(), UInt32Array::len);
+        let others = self.others.iter().flatten();
+        let mut tally = found::Tally::default();
+        let mut counted = 0;
+        for (_, statuses) in others.map(|other| &**other) {
+            counted += 1;
+            let mut count = |status| match status {
+                Status::Present => tally.present += 1,
+                Status::NotFound => tally.not_found += 1,
+                _ => {}
+            };
+            match rows {
+                _ if statuses.are_all_present() => tally.present += row_count,
+                None => statuses.iter().for_each(&mut count),
+                Some(rows) => {
+                    rows.values().iter().for_each(|&row| count(statuses.get(row as usize)));
+                }
+            }
+        }
+        // The others are plain: all there.
+        tally.present += (self.types.features.len() - counted) * row_count;
+        tally
+    }
+
     /// A feature's column.
     pub(super) fn column(&self, feature: usize) -> Option<FoundColumn> {
         if let Some(Some(found)) = self.others.get(feature) {
@@ -272,6 +300,20 @@ mod tests {
         let [left, right] = [0, 1].map(|i| found[i].0.values.as_primitive::<Float64Type>());
         assert_eq!((&left.values()[..], &right.values()[..]), (&[1.0, 3.0][..], &[2.0, 4.0][..]));
         assert_eq!(right.values().as_ptr(), left.values().as_ptr().wrapping_add(2));
+    }
+
+    #[test]
+    fn what_became_of_values_is_tallied_for_the_rows_of_the_request() {
+        let mut columns = columns([ValueType::Double, ValueType::Int64, ValueType::String], 2);
+        push(&mut columns, &[Some(&double(1.0)), Some(&[0x20, 5]), Some(&[0x12, 1, b'a'])]);
+        push(&mut columns, &[Some(&double(2.0)), None, Some(&[])]);
+        let view = columns.finish().unwrap();
+
+        let tally = |rows| view.tally(rows);
+
+        assert_eq!(tally(None), found::Tally { present: 4, not_found: 1 });
+        let rows = UInt32Array::from(vec![1, 0, 1]);
+        assert_eq!(tally(Some(&rows)), found::Tally { present: 5, not_found: 2 });
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! are asked for, since whoever wants Python objects or a matrix needs none. Pure.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arrow_array::UInt32Array;
 use smallvec::SmallVec;
@@ -27,6 +28,16 @@ pub struct Found {
 /// The answer to one read.
 pub struct Answer {
     form: Form,
+    store_time: Option<StoreTime>,
+}
+
+/// How long a read was with the store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreTime {
+    /// When it was asked.
+    pub begun: Instant,
+    /// When the last row had come.
+    pub ended: Instant,
 }
 
 enum Form {
@@ -42,6 +53,15 @@ struct FoundAnswer {
     is_direct: bool,
     found: Found,
     whole: OnceLock<OnlineFeatures>,
+}
+
+/// How many values of a view were there, and how many were not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Values with the status `PRESENT`.
+    pub present: usize,
+    /// Values with the status `NOT_FOUND`.
+    pub not_found: usize,
 }
 
 /// The values of one column of an answer, row by row.
@@ -67,7 +87,7 @@ pub struct AnswerColumn<'a> {
 
 impl From<OnlineFeatures> for Answer {
     fn from(whole: OnlineFeatures) -> Self {
-        Answer { form: Form::Whole(whole) }
+        Answer { form: Form::Whole(whole), store_time: None }
     }
 }
 
@@ -82,7 +102,17 @@ impl Answer {
         let whole = OnceLock::new();
         let is_direct = row_maps.iter().all(Option::is_none);
         let found = FoundAnswer { plan, entities, row_maps, is_direct, found, whole };
-        Answer { form: Form::Found(Box::new(found)) }
+        Answer { form: Form::Found(Box::new(found)), store_time: None }
+    }
+
+    /// The same, which took so long to read.
+    pub(super) fn read_in(self, store_time: StoreTime) -> Self {
+        Answer { store_time: Some(store_time), ..self }
+    }
+
+    /// How long it was with the store; `None`: it was made otherwise.
+    pub fn store_time(&self) -> Option<StoreTime> {
+        self.store_time
     }
 
     /// Rows of the request.
@@ -107,6 +137,19 @@ impl Answer {
             Form::Found(found) => found.entities.columns.len(),
             Form::Whole(whole) => whole.join_keys,
         }
+    }
+
+    /// What became of the features of each view that was read from the store, in the order of
+    /// the plan's groups; nothing for an answer that was made otherwise.
+    pub fn tallies(&self) -> impl Iterator<Item = Tally> + '_ {
+        let found = match &self.form {
+            Form::Found(found) => Some(found),
+            Form::Whole(_) => None,
+        };
+        found.into_iter().flat_map(|found| {
+            let groups = found.found.groups().zip(&found.row_maps);
+            groups.flat_map(|(views, rows)| views.iter().map(|view| view.tally(rows.as_ref())))
+        })
     }
 
     /// The values of column `index`, join keys first.
@@ -248,13 +291,14 @@ impl Found {
                 Arc::new(rows.values().iter().map(|&row| times[row as usize]).collect())
             }
         };
+        let groups = self.groups().zip(row_maps);
+        groups.flat_map(|(views, rows)| views.iter().map(move |view| mapped(view, rows))).collect()
+    }
+
+    /// The views of each group.
+    fn groups(&self) -> impl Iterator<Item = &[FoundView]> {
         let ends = self.firsts.iter().skip(1).copied().chain([self.views.len()]);
-        let groups = self.firsts.iter().zip(ends).zip(row_maps);
-        groups
-            .flat_map(|((&first, end), rows)| {
-                self.views[first..end].iter().map(move |view| mapped(view, rows))
-            })
-            .collect()
+        self.firsts.iter().zip(ends).map(|(&first, end)| &self.views[first..end])
     }
 
     fn column(&self, column: &PlanColumn) -> Result<(Column, Statuses)> {

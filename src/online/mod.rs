@@ -19,7 +19,7 @@ pub mod read;
 pub mod reference;
 
 pub use answer::{FeatureVector, OnlineFeatures, Status, Statuses};
-pub use found::{Answer, AnswerColumn, Values};
+pub use found::{Answer, AnswerColumn, StoreTime, Tally, Values};
 pub use message::ViewVersion;
 pub use plan::{FeatureSet, PlanOptions, ReadPlan, RequestKey};
 pub use read::{Entities, OnlineReader};

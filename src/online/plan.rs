@@ -64,6 +64,8 @@ pub struct PlanGroup {
     pub join_keys: Vec<(String, usize)>,
     /// The views, each with the features to read, as the store knows them.
     pub stored: StoredGroup,
+    /// For each view, its name in the registry.
+    pub names: Vec<Arc<str>>,
     /// For each view, the declared types of its features.
     pub types: Vec<Arc<ViewTypes>>,
     /// For each view, how long a row is valid, microseconds; `None`: for ever.
@@ -123,6 +125,11 @@ impl ReadPlan {
             None => (&[], &self.columns),
         };
         made.iter().map(|one| &*one.name).chain(read.iter().map(|one| &*one.name))
+    }
+
+    /// Names of the views that are read, in the order of the groups.
+    pub fn read_views(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().flat_map(|group| &group.names).map(|name| &**name)
     }
 
     /// Names of the features, in the order asked.
@@ -221,6 +228,7 @@ impl<'a> Planner<'a> {
                 self.groups.push(PlanGroup {
                     join_keys,
                     stored: StoredGroup { views: Vec::new(), expected_fields },
+                    names: Vec::new(),
                     types: Vec::new(),
                     ttls: Vec::new(),
                 });
@@ -230,6 +238,7 @@ impl<'a> Planner<'a> {
         let stored = stored_view(&asked.view, self.options.versioned_views);
         let target = &mut self.groups[group];
         target.stored.views.push(stored);
+        target.names.push(asked.view.name.as_str().into());
         target.types.push(Arc::default());
         target.ttls.push(asked.view.ttl.filter(|&ttl| ttl > 0));
         let place = (group, target.stored.views.len() - 1);

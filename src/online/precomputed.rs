@@ -64,12 +64,14 @@ impl Planner<'_> {
         let vector = "vector".to_owned();
         let field = hash::field_name(&name, &vector);
         let timestamp_field = format!("_ts:{name}").into_bytes();
+        let names = vec![name.as_str().into()];
         let features_stored = vec![StoredFeature { name: vector.clone(), field }];
         let stored =
             StoredView { name, features: features_stored, timestamp_field, ttl_micros: None };
         self.groups.push(PlanGroup {
             join_keys,
             stored: StoredGroup { views: vec![stored], expected_fields },
+            names,
             types: vec![Arc::new([ValueType::Bytes].into_iter().collect())],
             ttls: vec![None],
         });

@@ -17,7 +17,7 @@ use crate::store::{OnlineStore, StoreReader, StoredGroup};
 use crate::value::{Column, PackedBytes, ValueType};
 
 use super::assemble::{Assembler, StatusRules};
-use super::found::{Answer, Found, RowMaps};
+use super::found::{Answer, Found, RowMaps, StoreTime};
 use super::plan::{PlanGroup, ReadPlan};
 
 /// The entities of a request: some of the plan's keys, in the order in which the response
@@ -64,9 +64,11 @@ impl OnlineReader {
     pub fn read(&self, entities: Entities, rules: &StatusRules, call: &Call<'_>) -> Result<Answer> {
         let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
         let mut assembler = lookup.assembler(rules);
+        let begun = Instant::now();
         self.stored.read(&lookup.keys, &mut assembler, call)?;
+        let store_time = StoreTime { begun, ended: Instant::now() };
         let found = assembler.finish()?;
-        lookup.answer(found, rules)
+        Ok(lookup.answer(found, rules)?.read_in(store_time))
     }
 
     /// The same, awaited on the runtime; everything is over by `deadline`, if there is one.
@@ -79,9 +81,11 @@ impl OnlineReader {
     ) -> Result<Answer> {
         let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
         let mut assembler = lookup.assembler(rules);
+        let begun = Instant::now();
         self.stored.read_async(&lookup.keys, &mut assembler, deadline).await?;
+        let store_time = StoreTime { begun, ended: Instant::now() };
         let found = assembler.finish()?;
-        lookup.answer(found, rules)
+        Ok(lookup.answer(found, rules)?.read_in(store_time))
     }
 }
 

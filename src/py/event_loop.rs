@@ -151,7 +151,9 @@ impl LoopReads {
         let report = Report { finished: self.finished.clone(), number, outcome: None };
         let asked = prepared.clone();
         let task = runtime::handle()?.spawn(async move {
+            let rows = entities.rows;
             let outcome = asked.reader.read_async(entities, &rules, None).await;
+            asked.count(rows, &outcome);
             report.outcome_is(outcome.map(Outcome::Answer));
         });
         // Before the loop looks for it: that happens on this thread, too.

@@ -13,6 +13,7 @@ mod frame;
 mod frame_write;
 mod logging;
 mod materialize;
+mod metrics;
 mod online;
 mod plans;
 mod ready;
@@ -37,6 +38,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     error::register(module)?;
     fork::register(module.py())?;
     logging::register();
+    metrics::register(module)?;
     registry::register(module)?;
     value::register(module)?;
     module.add_class::<store::Store>()?;

@@ -26,7 +26,12 @@ pub fn read(
     let entities = to_entities(&prepared, entity_rows)?;
     let names = Names::of(prepared.clone(), &entities);
 
-    let answer = py.detach(|| prepared.reader.read(entities, rules, &interruptible()))?;
+    let answer = py.detach(|| {
+        let rows = entities.rows;
+        let answer = prepared.reader.read(entities, rules, &interruptible());
+        prepared.count(rows, &answer);
+        answer
+    })?;
 
     Ok(OnlineResult::of(prepared.reader.plan(), names, answer, rules, wants_versions))
 }

@@ -2,16 +2,18 @@
 //! recognized by its Python strings, whose hashes Python keeps, and copies none of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 
-use crate::online::{Entities, FeatureSet, OnlineReader};
+use crate::error::Result;
+use crate::online::{Answer, Entities, FeatureSet, OnlineReader};
 use crate::process_local::ProcessLocal;
 use crate::registry::Catalog;
+use crate::server::metrics::{Metrics, ReadSeries};
 
 // Requests of a service come in a handful of shapes; past this many, old plans are forgotten.
 const MAX_PLANS: usize = 256;
@@ -26,6 +28,8 @@ pub struct Prepared {
     blank: Option<(usize, Py<PyDict>)>,
     /// The snapshot that the plan was made from.
     pub catalog: Arc<Catalog>,
+    // What its reads are counted in, once they are.
+    series: OnceLock<ReadSeries>,
 }
 
 impl Prepared {
@@ -34,9 +38,30 @@ impl Prepared {
         let plan = reader.plan();
         let key_names = plan.keys.iter().map(|key| text(&key.name)).collect();
         let column_names = plan.column_names().map(text).collect();
-        let mut prepared = Prepared { reader, key_names, column_names, blank: None, catalog };
+        let mut prepared = Prepared {
+            reader,
+            key_names,
+            column_names,
+            blank: None,
+            catalog,
+            series: OnceLock::new(),
+        };
         prepared.blank = prepared.make_blank(py);
         prepared
+    }
+
+    /// Counts a read of so many entity rows, where reads of the library are counted.
+    pub fn count(&self, rows: usize, answer: &Result<Answer>) {
+        let metrics = Metrics::of_process();
+        if !metrics.counts_library() {
+            return;
+        }
+        metrics.read_begins(rows);
+        if let Ok(answer) = answer {
+            let plan = self.reader.plan();
+            let new = || metrics.view_series(plan.read_views());
+            metrics.read_ends(self.series.get_or_init(new), answer);
+        }
     }
 
     fn make_blank(&self, py: Python<'_>) -> Option<(usize, Py<PyDict>)> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::lookup::Index;
+use super::permission::Permission;
 use crate::value::ValueType;
 
 /// Free-form labels.
@@ -232,6 +233,8 @@ pub struct FeatureView {
 impl FeatureView {
     /// One of the reasons in `beyond_native`.
     pub const HAS_AGGREGATIONS: &'static str = "has aggregations";
+    /// Another.
+    pub const HAS_A_TRANSFORMATION: &'static str = "has a transformation";
     /// The name of the entity that Feast gives to views without one.
     pub const DUMMY_ENTITY_NAME: &'static str = "__dummy";
     /// Its join key.
@@ -247,6 +250,11 @@ impl FeatureView {
         } else {
             self.name.clone()
         }
+    }
+
+    /// Whether rows are transformed after they are read from the source.
+    pub fn has_transformation(&self) -> bool {
+        self.beyond_native.contains(&Self::HAS_A_TRANSFORMATION)
     }
 
     /// Whether rows are aggregated before they are transformed.
@@ -380,6 +388,8 @@ pub struct Catalog {
     pub views: Vec<FeatureView>,
     /// Feature services, in the registry's order.
     pub services: Vec<FeatureService>,
+    /// Permissions, in the registry's order.
+    pub permissions: Vec<Permission>,
     /// Versions of views, in the registry's order.
     pub versions: Vec<ViewVersion>,
     /// What can't be read.

@@ -10,6 +10,7 @@ use super::decode_field::{micros, projection};
 use super::decode_logging::logging_config;
 use super::decode_source::data_source;
 use super::messages as pb;
+use super::permission::Permission;
 use super::{decode_view, fields};
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::ValueType;
@@ -28,6 +29,7 @@ pub fn decode(bytes: &[u8], project: &str) -> Result<Catalog> {
         data_sources: readable("Data source", sources(&registry, project), &mut unreadable),
         views: readable("Feature view", views(&registry, project, &on_demand), &mut unreadable),
         services: readable("Feature service", services(&registry, project), &mut unreadable),
+        permissions: permissions(&registry, project),
         versions: versions(&registry, project),
         ..Catalog::default()
     };
@@ -170,6 +172,11 @@ fn on_demand_definitions(registry: &[u8]) -> Result<Vec<&[u8]>> {
     let spans = fields::fields_of(registry)?.into_iter();
     let definitions = spans.filter(|span| span.number == ON_DEMAND_FEATURE_VIEWS && span.is_len);
     Ok(definitions.filter_map(|span| registry.get(span.content)).collect())
+}
+
+fn permissions(registry: &pb::Registry, project: &str) -> Vec<Permission> {
+    let specs = registry.permissions.iter().filter_map(|one| one.spec.as_ref());
+    specs.filter(|spec| spec.project == project).map(Permission::from_spec).collect()
 }
 
 fn versions(registry: &pb::Registry, project: &str) -> Vec<ViewVersion> {

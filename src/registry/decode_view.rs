@@ -23,7 +23,7 @@ pub(super) fn batch(
 ) -> Result<FeatureView> {
     let in_view = |error: Error| error.context(format!("feature view '{}'", spec.name));
     let beyond_native = [
-        (spec.feature_transformation.is_some(), "has a transformation"),
+        (spec.feature_transformation.is_some(), FeatureView::HAS_A_TRANSFORMATION),
         (!spec.source_views.is_empty(), "is made from other views"),
         (spec.enable_validation, "asks for validation"),
         (spec.offline, "is also written to the offline store"),
@@ -56,7 +56,7 @@ pub(super) fn stream(
     let is_transformed =
         spec.user_defined_function.is_some() || spec.feature_transformation.is_some();
     let beyond_native = [
-        (is_transformed, "has a transformation"),
+        (is_transformed, FeatureView::HAS_A_TRANSFORMATION),
         (!spec.aggregations.is_empty(), FeatureView::HAS_AGGREGATIONS),
         (spec.enable_validation, "asks for validation"),
     ];
@@ -98,7 +98,7 @@ pub(super) fn on_demand(
         state: meta.state,
     });
     let beyond_native = [
-        (true, "has a transformation"),
+        (true, FeatureView::HAS_A_TRANSFORMATION),
         (!spec.aggregations.is_empty(), FeatureView::HAS_AGGREGATIONS),
     ];
     let mut tags = spec.tags.clone();

@@ -50,6 +50,8 @@ pub(super) struct Registry {
     pub stream_feature_views: Vec<StreamFeatureView>,
     #[prost(message, repeated, tag = "15")]
     pub project_metadata: Vec<ProjectMetadata>,
+    #[prost(message, repeated, tag = "16")]
+    pub permissions: Vec<Permission>,
     #[prost(message, repeated, tag = "17")]
     pub projects: Vec<Project>,
     #[prost(message, optional, tag = "18")]
@@ -110,7 +112,64 @@ pub(super) struct ProjectSpec {
     pub owner: String,
 }
 
-/// `EntityMeta`, `FeatureServiceMeta`, `ProjectMeta` and `LabelViewMeta`, which look the same.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Permission {
+    #[prost(message, optional, tag = "1")]
+    pub spec: Option<PermissionSpec>,
+    #[prost(message, optional, tag = "2")]
+    pub meta: Option<Meta>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PermissionSpec {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub project: String,
+    #[prost(int32, repeated, tag = "3")]
+    pub types: Vec<i32>,
+    #[prost(string, repeated, tag = "4")]
+    pub name_patterns: Vec<String>,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub required_tags: BTreeMap<String, String>,
+    #[prost(int32, repeated, tag = "6")]
+    pub actions: Vec<i32>,
+    #[prost(message, optional, tag = "7")]
+    pub policy: Option<Policy>,
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Policy {
+    #[prost(message, optional, tag = "3")]
+    pub role_based: Option<Names>,
+    #[prost(message, optional, tag = "4")]
+    pub group_based: Option<Names>,
+    #[prost(message, optional, tag = "5")]
+    pub namespace_based: Option<Names>,
+    #[prost(message, optional, tag = "6")]
+    pub combined: Option<GroupsAndNamespaces>,
+}
+
+/// `RoleBasedPolicy`, `GroupBasedPolicy` and `NamespaceBasedPolicy`, which look the same.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Names {
+    #[prost(string, repeated, tag = "1")]
+    pub names: Vec<String>,
+}
+
+/// `CombinedGroupNamespacePolicy`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GroupsAndNamespaces {
+    #[prost(string, repeated, tag = "1")]
+    pub groups: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub namespaces: Vec<String>,
+}
+
+/// `EntityMeta`, `FeatureServiceMeta`, `ProjectMeta`, `LabelViewMeta` and `PermissionMeta`,
+/// which look the same.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Meta {
     #[prost(message, optional, tag = "1")]

@@ -17,6 +17,7 @@ mod intervals;
 mod lookup;
 mod messages;
 mod nearest;
+mod permission;
 pub mod sources;
 pub mod splice;
 mod version_id;
@@ -29,3 +30,4 @@ pub use catalog::{
 pub use decode::decode;
 pub use intervals::compact_intervals;
 pub use lookup::Index;
+pub use permission::{Action, ObjectType, Permission, Policy};

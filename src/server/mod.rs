@@ -15,6 +15,7 @@
 mod access_log;
 mod app;
 pub mod ask;
+pub mod auth;
 mod body;
 mod budget;
 mod connection;
@@ -27,6 +28,7 @@ mod handlers;
 mod health;
 mod host;
 mod listen;
+pub mod metrics;
 mod openapi;
 mod options;
 mod payload;

@@ -123,6 +123,24 @@ pub enum Scope {
     Entities,
 }
 
+/// Connections to an online store, of all its servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionCount {
+    /// Those that somebody uses at the moment; one that many reads share counts once, always.
+    pub in_use: usize,
+    /// Those that wait for the next call.
+    pub idle: usize,
+}
+
+impl std::iter::Sum for ConnectionCount {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(ConnectionCount::default(), |sum, one| ConnectionCount {
+            in_use: sum.in_use + one.in_use,
+            idle: sum.idle + one.idle,
+        })
+    }
+}
+
 /// Where online rows are read and written. Calls block, unless their names end in `_async`;
 /// many threads may call at once.
 pub trait OnlineStore: Send + Sync {
@@ -164,6 +182,11 @@ pub trait OnlineStore: Send + Sync {
             keys.push(b"feastrs:ping:");
             reader.read_async(&[keys], &mut Ignored, Some(deadline)).await
         })
+    }
+
+    /// How many connections this process has open; `None`: the store has none.
+    fn connections(&self) -> Option<ConnectionCount> {
+        None
     }
 
     /// Closes what this process has open and does not use. The next call opens it again.

@@ -14,6 +14,7 @@ use super::options::{Address, Options};
 use crate::call::{Call, WAIT_SLICE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
+use crate::store::ConnectionCount;
 
 /// The connections to one node.
 pub(super) struct Pool {
@@ -159,6 +160,15 @@ impl Pool {
     pub(super) fn close_idle(&self) {
         let idle = std::mem::take(&mut self.shared.get().lock().idle);
         drop(idle);
+    }
+
+    /// How many connections are open, of both kinds.
+    pub(super) fn connections(&self) -> ConnectionCount {
+        let blocking = {
+            let state = self.shared.get().lock();
+            ConnectionCount { in_use: state.leased, idle: state.idle.len() }
+        };
+        [blocking, self.asynchronous().count(&self.target)].into_iter().sum()
     }
 
     /// Closes all connections that nobody uses at the moment.

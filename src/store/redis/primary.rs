@@ -13,7 +13,7 @@ use super::sentinel::Sentinels;
 use super::writer::Writer;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::RowSink;
+use crate::store::{ConnectionCount, RowSink};
 
 /// A server that can't be reached is tried so often; one that others may take over for, as
 /// long as the time lasts.
@@ -141,6 +141,14 @@ impl Primary {
         match self {
             Primary::Fixed(pool) => pool.asynchronous().open(pool.target()),
             Primary::Watched(_) => Ok(()),
+        }
+    }
+
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> ConnectionCount {
+        match self {
+            Primary::Fixed(pool) => pool.connections(),
+            Primary::Watched(sentinels) => sentinels.connections(),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
 use crate::runtime;
+use crate::store::ConnectionCount;
 
 /// The sentinels of one master.
 pub(super) struct Sentinels {
@@ -92,6 +93,13 @@ impl Sentinels {
             // Rare, and short where the sentinels answer: it may block a thread.
             None => runtime::block(|| self.master(&Call::unlimited())).await?,
         }
+    }
+
+    /// How many connections are open, those to sentinels among them.
+    pub(super) fn connections(&self) -> ConnectionCount {
+        let master = self.current().master.clone();
+        let sentinels = self.sentinels.iter().map(Pool::connections);
+        master.iter().map(|master| master.connections()).chain(sentinels).sum()
     }
 
     /// Closes all connections that nobody uses at the moment.

@@ -24,8 +24,8 @@ use crate::config::{ReadCommand, RedisConfig, RedisType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
 use crate::store::{
-    DeletedView, EqualTimestamps, OnlineStore, Reading, RowSink, Scope, StoreReader, StoredGroup,
-    StoredView, WriteBatch, WriteReport, WriteWatch,
+    ConnectionCount, DeletedView, EqualTimestamps, OnlineStore, Reading, RowSink, Scope,
+    StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport, WriteWatch,
 };
 use crate::value::PackedBytes;
 
@@ -146,6 +146,13 @@ impl OnlineStore for RedisStore {
             Topology::Primary(primary) => primary.open(),
             Topology::Cluster(_) => Ok(()),
         }
+    }
+
+    fn connections(&self) -> Option<ConnectionCount> {
+        Some(match &self.server.topology {
+            Topology::Primary(primary) => primary.connections(),
+            Topology::Cluster(cluster) => cluster.connections(),
+        })
     }
 
     fn close(&self) {

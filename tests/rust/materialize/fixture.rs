@@ -10,7 +10,8 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use feastrs::Result;
 use feastrs::call::Call;
 use feastrs::config::{
-    MaterializationConfig, OnlineStoreConfig, RegistryConfig, RepoConfig, ServingConfig,
+    AuthConfig, MaterializationConfig, MetricsConfig, OnlineStoreConfig, RegistryConfig,
+    RepoConfig, ServingConfig,
 };
 use feastrs::key::{KeyEncoder, KeyVersion};
 use feastrs::materialize::{
@@ -308,6 +309,8 @@ fn config(repo: &Path) -> RepoConfig {
             max_memory_mb: 256,
             skip_null_keys: false,
         },
+        auth: AuthConfig::NoAuth,
+        metrics: MetricsConfig::default(),
         warnings: Vec::new(),
     }
 }

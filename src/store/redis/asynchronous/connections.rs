@@ -10,6 +10,7 @@ use super::super::pool::Target;
 use super::connection::{Coming, Connection};
 use super::failure::Failure;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::ConnectionCount;
 
 /// Large reads at one time; a server works on one command after the other anyway.
 const OWN: usize = 8;
@@ -84,6 +85,14 @@ impl Connections {
     /// Begins to connect if nothing is connected yet.
     pub(in super::super) fn open(&self, target: &Arc<Target>) -> Result<()> {
         self.shared(target).map(drop)
+    }
+
+    /// How many are open.
+    pub(in super::super) fn count(&self, target: &Target) -> ConnectionCount {
+        let is_usable = |connection: &&Arc<Connection>| connection.is_usable(target);
+        let shared = lock(&self.shared).iter().filter(is_usable).count();
+        let own = OWN.saturating_sub(self.turns.available_permits());
+        ConnectionCount { in_use: shared + own, idle: lock(&self.idle).len() }
     }
 
     /// Closes those that nobody uses at the moment; the others close when they are done with.

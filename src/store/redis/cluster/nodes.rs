@@ -18,6 +18,7 @@ use super::slot_map::SlotMap;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process_local::ProcessLocal;
+use crate::store::ConnectionCount;
 
 /// Maps are not fetched more often than this, however many reads find theirs wrong.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
@@ -159,6 +160,12 @@ impl Cluster {
     pub(in super::super) fn masters(&self, call: &Call<'_>) -> Result<Vec<Arc<Pool>>> {
         let map = self.map(call)?;
         Ok(map.shards().iter().map(|shard| self.pool(&shard.master)).collect())
+    }
+
+    /// How many connections are open, to all nodes together.
+    pub(in super::super) fn connections(&self) -> ConnectionCount {
+        let pools: Vec<Arc<Pool>> = self.known().pools.values().cloned().collect();
+        pools.iter().map(|pool| pool.connections()).sum()
     }
 
     /// Closes all connections that nobody uses at the moment.
