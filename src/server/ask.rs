@@ -28,6 +28,13 @@ pub struct Ask<'a> {
     pub include_feature_view_version_metadata: bool,
 }
 
+impl Ask<'_> {
+    /// Entity rows, by the first column.
+    pub fn rows(&self) -> usize {
+        self.entities.first().map_or(0, |(_, values)| values.len())
+    }
+}
+
 /// Which features.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Features<'a> {

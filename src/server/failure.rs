@@ -15,6 +15,9 @@ pub fn reply(error: &Error) -> Reply {
     if let Some(class) = class(kind) {
         return of_class(status, class, error.message());
     }
+    if kind == ErrorKind::Unauthenticated {
+        return Reply::detail(status, error.message()).with_header("www-authenticate", "Bearer");
+    }
     let reply = Reply::message(status, &error.to_string());
     match status {
         503 => reply.with_header("retry-after", "1"),
@@ -81,11 +84,14 @@ fn status(kind: ErrorKind) -> u16 {
         | ErrorKind::ColumnMissing
         | ErrorKind::NullKey
         | ErrorKind::JoinKeyMissing => 422,
+        ErrorKind::Unauthenticated => 401,
+        ErrorKind::PermissionDenied => 403,
         ErrorKind::NeedsFeast | ErrorKind::Unsupported => 501,
         ErrorKind::StoreUnavailable
         | ErrorKind::RegistryUnavailable
         | ErrorKind::SourceUnavailable
         | ErrorKind::PrecomputedMissing
+        | ErrorKind::ProviderUnavailable
         | ErrorKind::Interrupted => 503,
         ErrorKind::StoreTimeout => 504,
         _ => 500,
@@ -103,6 +109,7 @@ fn class(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::ProjectNotFound => "ProjectObjectNotFoundException",
         ErrorKind::ObjectNotFound => "FeastObjectNotFoundException",
         ErrorKind::RequestDataMissing => "RequestDataNotFoundInEntityRowsException",
+        ErrorKind::PermissionDenied => "FeastPermissionError",
         ErrorKind::PushSourceNotFound => "PushSourceNotFoundException",
         ErrorKind::FeatureNameCollision => "FeatureNameCollisionError",
         _ => return None,

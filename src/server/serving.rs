@@ -10,7 +10,9 @@ use hashbrown::{Equivalent, HashMap};
 use tokio::sync::Semaphore;
 
 use super::ask::{Ask, Features, references};
+use super::auth::{Gate, Guard, Principal};
 use super::host::Host;
+use super::metrics::{Counts, Metrics, ReadSeries};
 use super::options::Limits;
 use crate::call::now_micros;
 use crate::config::{OnlineStoreConfig, RepoConfig};
@@ -40,6 +42,7 @@ pub struct Serving {
     online: Option<Arc<dyn OnlineStore>>,
     host: Arc<dyn Host>,
     host_turns: Semaphore,
+    gate: Arc<Gate>,
     options: PlanOptions,
     feast_statuses: Option<FeastStatuses>,
     enforces_ttl: bool,
@@ -60,6 +63,10 @@ pub struct Prepared {
     pub views: Vec<String>,
     /// The feature service, if one was asked for.
     pub service: Option<String>,
+    /// Who may read them; `None`: anybody.
+    pub guard: Option<Guard>,
+    /// What reads of them are counted in.
+    pub series: ReadSeries,
 }
 
 /// How features are read.
@@ -97,6 +104,7 @@ impl Serving {
             online,
             host,
             host_turns: Semaphore::new(HOST_READS),
+            gate: Arc::default(),
             options: PlanOptions {
                 full_feature_names: false,
                 key_version: match config.entity_key_serialization_version {
@@ -112,6 +120,12 @@ impl Serving {
             features,
             plans: RwLock::default(),
         }
+    }
+
+    /// The same for those alone whom the permissions behind `gate` let in.
+    #[must_use]
+    pub fn with_gate(self, gate: Arc<Gate>) -> Self {
+        Serving { gate, ..self }
     }
 
     /// The same within the limits of rows and features.
@@ -217,7 +231,61 @@ impl Serving {
             }
         };
         let way = self.way(planned)?;
-        Ok(Prepared { way, catalog, features, views, service })
+        let guard = self.guard(&catalog, service.as_deref(), &views);
+        let counts = Counts { features, views: views.len() };
+        let series = match &way {
+            Way::Native(reader) => {
+                Metrics::of_process().read_series(counts, reader.plan().read_views())
+            }
+            Way::Host(_) => Metrics::of_process().read_series(counts, std::iter::empty()),
+        };
+        Ok(Prepared { way, catalog, features, views, service, guard, series })
+    }
+
+    /// What is known of a request that has no plan because of `error`: how much it asks for, as
+    /// far as that counts.
+    ///
+    /// Errors: whoever asks may not even know what is wrong with it.
+    pub fn unplanned(
+        &self,
+        ask: &Ask<'_>,
+        principal: &Principal,
+        error: &Error,
+    ) -> Result<Option<Counts>> {
+        use ErrorKind::{FeatureServiceNotFound, FeatureViewNotFound, FeatureViewVersionNotFound};
+        let is_missing = matches!(
+            error.kind(),
+            FeatureServiceNotFound | FeatureViewNotFound | FeatureViewVersionNotFound
+        );
+        let catalog = self.registry.latest();
+        let (counts, guard) = match &ask.features {
+            Features::Service(name) => {
+                let counts = catalog.service(name).ok().map(Counts::of_service);
+                (counts, self.guard(&catalog, Some(name), &[]))
+            }
+            Features::References(text) => {
+                let references = references(text).unwrap_or_default();
+                let parsed = references.iter().filter_map(|one| FeatureRef::parse(one).ok());
+                let views = distinct(parsed.map(|one| one.view));
+                let counts = Counts { features: references.len(), views: views.len() };
+                (Some(counts), self.guard(&catalog, None, &views))
+            }
+        };
+        match guard {
+            // Feast looks things up first: that they are missing is no secret.
+            Some(_) if is_missing => Ok(None),
+            Some(guard) => guard.check(principal).map(|()| counts),
+            None => Ok(counts),
+        }
+    }
+
+    fn guard(
+        &self,
+        catalog: &Arc<Catalog>,
+        service: Option<&str>,
+        views: &[String],
+    ) -> Option<Guard> {
+        self.gate.rules(catalog).map(|rules| rules.read_guard(catalog, service, views))
     }
 
     fn check_features(&self, features: usize) -> Result<()> {

@@ -10,6 +10,7 @@ use feastrs::config::RepoConfig;
 use feastrs::registry::ViewState;
 use feastrs::registry::cache::RegistryCache;
 use feastrs::registry::splice::{Change, ChangeKind};
+use feastrs::server::auth::Principal;
 use feastrs::server::serving::Way;
 use feastrs::server::{Host, Limits, Reply, Serving, ask, get_online_features};
 use feastrs::{Error, ErrorKind, Result, runtime, store};
@@ -41,7 +42,13 @@ fn serving() -> (Serving, Arc<RegistryCache>, Arc<Idle>) {
 
 fn answer(serving: &Serving, body: &str) -> Reply {
     let body = Bytes::copy_from_slice(body.as_bytes());
-    runtime::handle().unwrap().block_on(get_online_features(serving, &body, true, None))
+    runtime::handle().unwrap().block_on(get_online_features(
+        serving,
+        &Principal::Anyone,
+        &body,
+        true,
+        None,
+    ))
 }
 
 #[test]

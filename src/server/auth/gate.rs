@@ -21,7 +21,8 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// By which Feast's servers trust each other, without a signature.
 const INTRA_COMMUNICATION: &str = "INTRA_COMMUNICATION_BASE64";
 
-/// Who may use a server.
+/// Who may use a server; by default, whoever asks.
+#[derive(Default)]
 pub struct Gate(Option<Oidc>);
 
 /// Who makes a request.

@@ -1,11 +1,9 @@
 //! What is counted of the reads of one plan: settled with the plan, so that a read finds no
 //! labels and takes no lock.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::instrument::{Counter, Histogram};
-use crate::online::FeatureRef;
 use crate::registry::FeatureService;
 
 /// The instruments of the reads of one plan.
@@ -34,13 +32,6 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Of a read by references; those that name no feature are of no view.
-    pub fn of_references(references: &[String]) -> Self {
-        let parsed = references.iter().filter_map(|one| FeatureRef::parse(one).ok());
-        let views: HashSet<String> = parsed.map(|one| one.view).collect();
-        Counts { features: references.len(), views: views.len() }
-    }
-
     /// Of a read of a service.
     pub fn of_service(service: &FeatureService) -> Self {
         let features = service.projections.iter().map(|one| one.features.len()).sum();
@@ -68,7 +59,7 @@ pub(super) fn feature_count(count: usize, bins: &[u64]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::feature_count;
 
     #[test]
     fn counts_fall_into_ranges_that_include_their_ends() {
@@ -77,11 +68,5 @@ mod tests {
         let expected = ["0", "1-10", "1-10", "11-50", "11-50", "51-200", "51-200", "201+"];
         assert_eq!(labels, expected);
         assert_eq!(feature_count(3, &[]), "1+");
-    }
-
-    #[test]
-    fn a_view_counts_once_whatever_its_versions() {
-        let references = ["v:a", "v@v2:b", "w:a", "nothing"].map(str::to_owned);
-        assert_eq!(Counts::of_references(&references), Counts { features: 4, views: 2 });
     }
 }
