@@ -129,6 +129,24 @@ class Store:
     def start_write_frame(
         self, feature_views: list[str], frame: object, reads: LoopReads, future: object
     ) -> int: ...
+    def server_app(self, host: object) -> ServerApp: ...
+
+# -- asgi.rs
+
+@final
+class ServerApp:
+    def start(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        content_type: bytes,
+        authorization: bytes,
+        body: bytes,
+        reads: LoopReads,
+        future: object,
+    ) -> int: ...
+    def stop(self) -> None: ...
 
 # -- server.rs
 
@@ -137,6 +155,7 @@ class Server:
     @staticmethod
     def start(
         store: Store,
+        python: object,
         host: str,
         port: int,
         workers: int,

@@ -17,6 +17,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from feastrs import _native
+from feastrs.hosting import Host
 
 if TYPE_CHECKING:
     from feastrs import FeatureStore
@@ -124,6 +125,7 @@ class Server:
         self._scheme = "https" if tls else "http"
         self._native = _native.Server.start(
             store._native,
+            Host(store),
             host,
             port,
             workers or os.cpu_count() or 1,

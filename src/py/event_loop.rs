@@ -1,4 +1,4 @@
-//! The reads and writes in flight of one asyncio event loop, and how their ends get to it: the
+//! The reads, writes and requests in flight of one asyncio event loop, and how their ends get to it: the
 //! runtime's threads put them into a queue and wake the loop through a socket; the loop takes
 //! all that is there at once and sets the futures. So those threads never wait for the GIL,
 //! and never touch an interpreter that may be gone.
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
 use tokio::task::AbortHandle;
 
 use crate::call::{Call, Interrupt};
@@ -22,6 +23,7 @@ use crate::materialize::frame::FrameReport;
 use crate::online::assemble::StatusRules;
 use crate::online::{Answer, Entities};
 use crate::runtime;
+use crate::server::Reply;
 
 use super::answer::OnlineResult;
 use super::frame_write::{self, FrameWrite};
@@ -52,6 +54,7 @@ enum Kind {
     Read { names: Names, prepared: Arc<Prepared>, rules: StatusRules, wants_versions: bool },
     // The frame may be Python's memory: it is let go of here, on the loop's thread.
     Write { stop: Arc<Stop>, _frame: Arc<FrameWrite> },
+    Request,
 }
 
 impl InFlight {
@@ -59,7 +62,7 @@ impl InFlight {
     /// own end.
     fn abort(&self) -> bool {
         match &self.kind {
-            Kind::Read { .. } => {
+            Kind::Read { .. } | Kind::Request => {
                 self.task.abort();
                 true
             }
@@ -88,6 +91,7 @@ impl Interrupt for Stop {
 enum Outcome {
     Answer(Answer),
     Written(Vec<FrameReport>),
+    Reply(Reply),
 }
 
 /// Outcomes that the loop has not taken yet, by the numbers of their reads.
@@ -177,6 +181,23 @@ impl LoopReads {
             report.outcome_is(outcome.map(Outcome::Written));
         });
         let (task, kind) = (task.abort_handle(), Kind::Write { stop, _frame: frame });
+        lock(&self.in_flight).insert(number, InFlight { future, task, kind });
+        Ok(number)
+    }
+
+    /// Starts a request to the server's handlers, whose answer `future` shall have; gives its
+    /// number.
+    pub(super) fn start_reply(
+        &self,
+        reply: impl Future<Output = Reply> + Send + 'static,
+        future: Py<PyAny>,
+    ) -> Result<u64> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let report = Report { finished: self.finished.clone(), number, outcome: None };
+        let task = runtime::handle()?.spawn(async move {
+            report.outcome_is(Ok(Outcome::Reply(reply.await)));
+        });
+        let (task, kind) = (task.abort_handle(), Kind::Request);
         lock(&self.in_flight).insert(number, InFlight { future, task, kind });
         Ok(number)
     }
@@ -290,11 +311,29 @@ fn settle(py: Python<'_>, in_flight: InFlight, outcome: Result<Outcome>) -> PyRe
             let reports: Vec<_> = reports.into_iter().map(frame_write::written).collect();
             future.call_method1(py, intern!(py, "set_result"), (reports,))?;
         }
+        Ok(Outcome::Reply(reply)) => {
+            let headers = header_list(py, &reply)?;
+            let answer = (reply.status, headers, PyBytes::new(py, &reply.body));
+            future.call_method1(py, intern!(py, "set_result"), (answer,))?;
+        }
         Err(error) => {
             future.call_method1(py, intern!(py, "set_exception"), (PyErr::from(error),))?;
         }
     }
     Ok(())
+}
+
+/// The headers of an answer as ASGI has them.
+fn header_list<'py>(py: Python<'py>, reply: &Reply) -> PyResult<Bound<'py, PyList>> {
+    let content_type = ("content-type", reply.content_type);
+    let content_type = Some(content_type).filter(|(_, value)| !value.is_empty());
+    let others = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
+    // How a connection goes on is the business of who has it.
+    let headers = content_type.into_iter().chain(others).filter(|(name, _)| *name != "connection");
+    let pair = |(name, value): (&str, &str)| {
+        (PyBytes::new(py, name.as_bytes()), PyBytes::new(py, value.as_bytes()))
+    };
+    PyList::new(py, headers.map(pair).collect::<Vec<_>>())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

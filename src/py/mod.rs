@@ -4,6 +4,7 @@
 //! The only folder that knows Python. Files carry the names of the core modules they open.
 
 mod answer;
+mod asgi;
 mod config;
 mod entities;
 mod error;
@@ -11,6 +12,7 @@ mod event_loop;
 mod fork;
 mod frame;
 mod frame_write;
+mod host;
 mod logging;
 mod materialize;
 mod metrics;
@@ -47,5 +49,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<online::OnlineReader>()?;
     module.add_class::<answer::OnlineResult>()?;
     module.add_class::<materialize::ViewReport>()?;
+    module.add_class::<asgi::ServerApp>()?;
     Ok(())
 }

@@ -36,12 +36,13 @@ pub struct Server(server::Server);
 
 #[pymethods]
 impl Server {
-    /// Starts to serve the features of `store`.
+    /// Starts to serve the features of `store`; `python` is a `feastrs.hosting.Host`.
     #[staticmethod]
     #[expect(clippy::too_many_arguments, reason = "what Python passes, one by one")]
     fn start(
         py: Python<'_>,
         store: &Store,
+        python: Py<PyAny>,
         host: String,
         port: u16,
         workers: usize,
@@ -64,7 +65,7 @@ impl Server {
 
         let started = py.detach(|| {
             runtime::set_workers(workers);
-            server::Server::start(store.app()?, options)
+            server::Server::start(store.app(python, &options.limits)?, options)
         });
         logging::hand_over(py);
 

@@ -14,17 +14,20 @@ use crate::call::now_micros;
 use crate::config::{self, OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyVersion;
+use crate::materialize::frame::FramePlans;
 use crate::materialize::{divide, frame};
 use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{OnlineReader as CoreReader, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
-use crate::server::App;
+use crate::server::{App, Limits};
 use crate::store::{self, OnlineStore, Scope};
 
 use super::answer::OnlineResult;
+use super::asgi::ServerApp;
 use super::event_loop::LoopReads;
-use super::frame_write::{self, FramePlans, FrameWrite, Written};
+use super::frame_write::{self, FrameWrite, Written};
+use super::host::PythonHost;
 use super::logging;
 use super::materialize::{self, PyOutcome};
 use super::online::{self, OnlineReader};
@@ -124,11 +127,6 @@ impl Store {
         catalog
     }
 
-    /// What a server of this repository answers with.
-    pub(super) fn app(&self) -> Result<Arc<App>> {
-        Ok(Arc::new(App::new(self.registry()?.clone(), self.online()?)))
-    }
-
     fn plan_options(&self, full_feature_names: bool) -> PlanOptions {
         PlanOptions {
             full_feature_names,
@@ -169,6 +167,17 @@ impl Store {
             views.iter().map(plan).collect::<Result<_>>()
         })?;
         FrameWrite::new(plans, frame, &self.config, self.online()?)
+    }
+
+    /// What a server of this repository answers with; `host` is a `feastrs.hosting.Host`.
+    pub(super) fn app(&self, host: Py<PyAny>, limits: &Limits) -> Result<Arc<App>> {
+        let registry = self.registry()?.clone();
+        let online = match self.online() {
+            Err(error) if error.kind() == ErrorKind::NeedsFeast => None,
+            opened => Some(opened?),
+        };
+        let host = Arc::new(PythonHost::new(host));
+        Ok(Arc::new(App::new(self.config.clone(), registry, online, host, limits)))
     }
 
     pub(super) fn status_rules(&self) -> StatusRules {
@@ -587,6 +596,11 @@ impl Store {
         })?;
 
         Ok(deleted)
+    }
+
+    /// What answers requests to a server; `host` is a `feastrs.hosting.Host`.
+    fn server_app(&self, py: Python<'_>, host: Py<PyAny>) -> PyResult<ServerApp> {
+        Ok(ServerApp::new(py.detach(|| self.app(host, &Limits::default()))?))
     }
 
     /// Adds the rows of `frame`, which has an Arrow capsule, to the batch sources of `views`; gives

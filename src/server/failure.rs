@@ -2,6 +2,7 @@
 //! class, so that its clients raise them again; all others are a text. Where Feast answers 500
 //! to a client's mistake, this is 400 or 422.
 
+use super::host::Raised;
 use super::reply::Reply;
 use crate::error::{Error, ErrorKind};
 use crate::value::ValueType;
@@ -10,6 +11,12 @@ use crate::value::wire::Value;
 
 /// The answer to a request that failed with `error`.
 pub fn reply(error: &Error) -> Reply {
+    if let Some(raised) = Raised::of(error) {
+        return match &raised.class {
+            Some(class) => of_class(raised.status, class, &raised.message),
+            None => Reply::message(raised.status, &raised.message),
+        };
+    }
     let kind = error.kind();
     let status = status(kind);
     if let Some(class) = class(kind) {
@@ -59,7 +66,7 @@ pub fn request_data_missing(names: &[&str]) -> Reply {
 }
 
 /// An error of Feast's: a JSON text in a JSON text.
-fn of_class(status: u16, class: &str, message: &str) -> Reply {
+pub(super) fn of_class(status: u16, class: &str, message: &str) -> Reply {
     let message = to_python_text(&Value::Text(ValueType::String, message.into()));
     let inner =
         format!("{{\"module\": \"feast.errors\", \"class\": \"{class}\", \"message\": {message}}}");

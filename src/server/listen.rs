@@ -27,6 +27,8 @@ const BACKLOG: i32 = 4096;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often it is looked whether all connections are closed.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long materializations may take to put the states of their views back.
+const CLEAN_UP: Duration = Duration::from_secs(5);
 /// How long who is turned away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// What a connection is told that is one too many.
@@ -166,7 +168,9 @@ async fn run(listener: TcpListener, server: Arc<Shared>) {
         () = tokio::time::sleep_until(given_up) => {}
     }
     server.progress.advance(Phase::Aborting);
+    server.app.stop();
     all_closed(&server).await;
+    server.app.idle(CLEAN_UP).await;
     background.abort();
     if let Some(log) = &server.access_log {
         log.flush().await;

@@ -8,6 +8,8 @@
 //!
 //! Features: a handler takes a request from body ([`ask`], `entities`) over plan and store
 //! ([`serving`]) to answer ([`render`]); mistakes are told by [`validation`] and [`failure`].
+//! Rows: `writes` takes a request (`fields`) from JSON (`tree`, `rows`, `cells`, `iso`, `table`)
+//! to the stores; `materializations` runs them on threads of their own.
 //!
 //! One task for each connection and none for a request, on the crate's one runtime, where the
 //! connections to the online store live too.
@@ -18,16 +20,20 @@ pub mod ask;
 pub mod auth;
 mod body;
 mod budget;
+mod cells;
 mod connection;
 mod entities;
 mod exchange;
 pub mod failure;
+mod fields;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod handlers;
 mod health;
 mod host;
+mod iso;
 mod listen;
+mod materializations;
 pub mod metrics;
 mod openapi;
 mod options;
@@ -39,20 +45,26 @@ pub mod render;
 mod reply;
 mod request;
 mod routes;
+mod rows;
 pub mod serving;
 mod shared;
+mod table;
 mod tls;
 mod tokens;
+mod tree;
 pub mod validation;
+mod writes;
 
 pub use app::App;
 pub use handlers::get_online_features;
-pub use host::Host;
+pub use host::{Host, HostedMaterialization, HostedWrite, NoHost, Raised};
 pub use listen::Server;
+pub use materializations::Materializations;
 pub use options::{Limits, Options, TlsFiles};
 pub use phase::Phase;
 pub use refresh::{Freshness, Refresher};
 pub use reply::Reply;
-pub use request::Request;
+pub use request::{Request, is_json};
 pub use routes::Route;
 pub use serving::Serving;
+pub use writes::{Access, MayWrite, Writes};

@@ -20,7 +20,7 @@ pub struct Request {
 
 /// Whether a content type is JSON: `application/json` or `application/*+json`, in whatever
 /// letters, with whatever parameters.
-pub(super) fn is_json(content_type: &[u8]) -> bool {
+pub fn is_json(content_type: &[u8]) -> bool {
     let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     let media_type = media_type.trim_ascii();
     let Some((prefix, subtype)) = media_type.split_at_checked(b"application/".len()) else {

@@ -7,11 +7,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hashbrown::{Equivalent, HashMap};
-use tokio::sync::Semaphore;
 
 use super::ask::{Ask, Features, references};
 use super::auth::{Gate, Guard, Principal};
-use super::host::Host;
+use super::host::{Host, HostThreads};
 use super::metrics::{Counts, Metrics, ReadSeries};
 use super::options::Limits;
 use crate::call::now_micros;
@@ -25,7 +24,6 @@ use crate::online::{
 };
 use crate::registry::cache::RegistryCache;
 use crate::registry::{Catalog, ViewState};
-use crate::runtime;
 use crate::store::OnlineStore;
 
 /// Requests of a service come in a handful of shapes; past this many, old plans are forgotten.
@@ -40,8 +38,7 @@ pub struct Serving {
     registry: Arc<RegistryCache>,
     // `None`: a store that only the host can read.
     online: Option<Arc<dyn OnlineStore>>,
-    host: Arc<dyn Host>,
-    host_turns: Semaphore,
+    host: HostThreads,
     gate: Arc<Gate>,
     options: PlanOptions,
     feast_statuses: Option<FeastStatuses>,
@@ -102,8 +99,7 @@ impl Serving {
         Serving {
             registry,
             online,
-            host,
-            host_turns: Semaphore::new(HOST_READS),
+            host: HostThreads::new(host, HOST_READS),
             gate: Arc::default(),
             options: PlanOptions {
                 full_feature_names: false,
@@ -196,17 +192,8 @@ impl Serving {
 
     /// The host's answer to a request, on a thread of its own.
     pub async fn read_by_host(&self, body: Bytes, deadline: Option<Instant>) -> Result<Served> {
-        let closed =
-            |source| Error::new(ErrorKind::Internal, "the host is closed").with_source(source);
-        let host = self.host.clone();
-        let read = async {
-            let _turn = self.host_turns.acquire().await.map_err(closed)?;
-            let read = tokio::task::spawn_blocking(move || host.read(body)).await;
-            read.map_err(|source| {
-                Error::new(ErrorKind::Internal, "the host's thread broke off").with_source(source)
-            })?
-        };
-        let (answer, view_versions) = message::decode_any(&runtime::within(deadline, read).await?)?;
+        let read = self.host.call(deadline, move |host| host.read(body)).await?;
+        let (answer, view_versions) = message::decode_any(&read)?;
         Ok(Served { answer: answer.into(), view_versions: view_versions.into() })
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use feastrs::config::RepoConfig;
 use feastrs::registry::cache::RegistryCache;
-use feastrs::server::{App, Limits, Options, Server};
+use feastrs::server::{App, Limits, NoHost, Options, Server};
 use feastrs::store;
 
 /// A `feast.core.Registry` with a `version_id` and nothing else.
@@ -26,9 +26,14 @@ pub fn start(options: Options) -> Server {
     let yaml =
         "project: p\nregistry: registry.db\nonline_store: {type: sqlite, path: /nonexistent}";
     let config = RepoConfig::from_yaml_text(yaml, Path::new("/nonexistent")).unwrap();
+    Server::start(app(config), options).unwrap()
+}
+
+fn app(config: RepoConfig) -> Arc<App> {
     let registry = RegistryCache::given(&config, EMPTY_REGISTRY).unwrap();
-    let app = App::new(registry, store::open(&config).unwrap());
-    Server::start(Arc::new(app), options).unwrap()
+    let online = store::open(&config).unwrap();
+    let limits = Limits::default();
+    Arc::new(App::new(config, registry, Some(online), Arc::new(NoHost), &limits))
 }
 
 fn connect(server: &Server) -> TcpStream {
@@ -172,7 +177,7 @@ fn a_connection_without_a_whole_head_is_closed() {
 fn requests_in_flight_are_counted_and_the_rest_is_503() {
     let server = server(Limits { requests_in_flight: 1, ..Limits::default() });
     let mut first = connect(&server);
-    let request = post("/push", "{}");
+    let request = post("/get-online-features", "{}");
     let (head, rest) = request.split_at(request.len() - 1);
     first.write_all(head.as_bytes()).unwrap();
     let begin = Instant::now();
@@ -197,7 +202,7 @@ fn bodies_in_flight_share_a_bounded_memory() {
     let server = server(Limits { body_bytes_in_flight: 1000, ..Limits::default() });
     let mut first = connect(&server);
     first.write_all(b"POST /push HTTP/1.1\r\nhost: h\r\ncontent-length: 900\r\n\r\n").unwrap();
-    let request = post("/push", &"x".repeat(200));
+    let request = post("/get-online-features", &"x".repeat(200));
     let begin = Instant::now();
     while !ask(&server, &request).0.starts_with("HTTP/1.1 503 ") {
         assert!(begin.elapsed() < PATIENCE);
@@ -244,7 +249,7 @@ fn a_connection_too_many_is_told_so() {
 fn a_stop_ends_what_is_in_flight_and_takes_nothing_new() {
     let server = server(Limits { drain: Duration::from_millis(200), ..Limits::default() });
     let (mut idle, mut busy) = (connect(&server), connect(&server));
-    let request = post("/push", "{}");
+    let request = post("/get-online-features", "{}");
     let (head, rest) = request.split_at(request.len() - 1);
     busy.write_all(head.as_bytes()).unwrap();
     idle.write_all(HEALTH.as_bytes()).unwrap();
@@ -294,8 +299,7 @@ fn an_address_that_is_taken_is_an_error() {
     let server = server(Limits::default());
     let yaml = "project: p\nregistry: registry.db";
     let config = RepoConfig::from_yaml_text(yaml, Path::new("/nonexistent")).unwrap();
-    let registry = RegistryCache::given(&config, EMPTY_REGISTRY).unwrap();
-    let app = Arc::new(App::new(registry, store::open(&config).unwrap()));
+    let app = app(config);
     let options = Options { port: server.address().port(), ..Options::default() };
     let error = Server::start(app.clone(), options).unwrap_err();
     assert!(error.to_string().contains(&server.address().port().to_string()), "{error}");

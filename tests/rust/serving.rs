@@ -12,7 +12,10 @@ use feastrs::registry::cache::RegistryCache;
 use feastrs::registry::splice::{Change, ChangeKind};
 use feastrs::server::auth::Principal;
 use feastrs::server::serving::Way;
-use feastrs::server::{Host, Limits, Reply, Serving, ask, get_online_features};
+use feastrs::server::{
+    Host, HostedMaterialization, HostedWrite, Limits, NoHost, Reply, Serving, ask,
+    get_online_features,
+};
 use feastrs::{Error, ErrorKind, Result, runtime, store};
 
 /// A host that counts what it is asked, and can do nothing.
@@ -23,6 +26,14 @@ impl Host for Idle {
     fn read(&self, _body: Bytes) -> Result<Vec<u8>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Err(Error::new(ErrorKind::Unsupported, "there is no Python here"))
+    }
+
+    fn write(&self, write: &HostedWrite) -> Result<()> {
+        NoHost.write(write)
+    }
+
+    fn materialize(&self, order: &HostedMaterialization) -> Result<()> {
+        NoHost.materialize(order)
     }
 }
 

@@ -6,6 +6,7 @@ use super::columns::{Cells, FrameBatch};
 use super::plan::{FrameColumn, FramePlan};
 use super::times::moments;
 use crate::call::Call;
+use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::materialize::decide::take_all;
 use crate::materialize::transfer::DEFAULT_WRITE_ROWS;
@@ -28,6 +29,26 @@ pub struct FrameOptions {
     pub write_rows: Option<usize>,
     /// A frame is written also where every feature of every row is null.
     pub writes_bare: bool,
+}
+
+impl FrameOptions {
+    /// As the repository wants it.
+    pub fn of(config: &RepoConfig) -> Self {
+        let skips = match &config.online_store {
+            OnlineStoreConfig::Redis(redis) => redis.equal_timestamps_skip,
+            OnlineStoreConfig::Sqlite(sqlite) => sqlite.equal_timestamps_skip,
+            _ => false,
+        };
+        FrameOptions {
+            skip_null_keys: config.materialization.skip_null_keys,
+            equal_timestamps: match skips {
+                true => EqualTimestamps::Skip,
+                false => EqualTimestamps::Overwrite,
+            },
+            write_rows: config.materialization.online_write_batch_size,
+            writes_bare: false,
+        }
+    }
 }
 
 /// What became of a frame.
@@ -54,6 +75,16 @@ pub enum Nothing {
     NoRows,
     /// Every feature of every row is null.
     NoValues,
+}
+
+impl Nothing {
+    /// Why, as the end of a sentence that begins with "for".
+    pub fn reason(self) -> &'static str {
+        match self {
+            Nothing::NoRows => "it has no rows",
+            Nothing::NoValues => "every feature of every row is null",
+        }
+    }
 }
 
 /// Writes a frame; `batches` have the columns of `plan`, in its order. Rows are counted from 0
