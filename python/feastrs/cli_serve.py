@@ -87,6 +87,12 @@ def add_serve(
         metavar="NAME=VALUE",
         help="a limit of feastrs.server.Limits, such as request_timeout=5; repeat for more",
     )
+    add(
+        "-m",
+        "--metrics",
+        action="store_true",
+        help="serve the metrics on port 8000, too, beside /metrics",
+    )
     for option in _IGNORED:
         add(option, type=int, metavar="N", help="ignored: there are no processes to replace")
 
@@ -104,7 +110,7 @@ class _MisuseError(Exception):
 
 
 def _serve(options: argparse.Namespace, open_store: Callable[[Any], FeatureStore]) -> None:
-    from feastrs import server
+    from feastrs import metrics, server
 
     if options.type.lower() != "http":
         raise _MisuseError(f"--type {options.type}: the server only speaks http")
@@ -126,6 +132,7 @@ def _serve(options: argparse.Namespace, open_store: Callable[[Any], FeatureStore
         tls_key_path=options.key,
         tls_cert_path=options.cert,
         limits=limits,
+        metrics_port=metrics.DEFAULT_PORT if options.metrics else None,
     )
 
 

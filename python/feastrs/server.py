@@ -87,6 +87,9 @@ class Server:
         tls_key_path: file of the private key, PEM, unencrypted.
         tls_cert_path: file of the certificate, PEM. Both are read again when they change.
         limits: how much it takes on.
+        metrics_port: another port for metrics alone, on all interfaces; 0 for any that is free.
+            Without it 8000 where ``feature_server.metrics.enabled`` is set, else none. One that is
+            taken is logged, and the server goes without.
 
     Raises:
         ValueError: an argument can't be used.
@@ -114,6 +117,7 @@ class Server:
         tls_key_path: str | os.PathLike[str] | None = None,
         tls_cert_path: str | os.PathLike[str] | None = None,
         limits: Limits | None = None,
+        metrics_port: int | None = None,
     ) -> None:
         if bool(tls_key_path) != bool(tls_cert_path):
             raise ValueError("TLS needs both tls_key_path and tls_cert_path")
@@ -134,6 +138,7 @@ class Server:
             registry_ttl_sec,
             tls,
             limits or Limits(),
+            metrics_port,
         )
 
     @property
@@ -141,6 +146,12 @@ class Server:
         """Where it listens, such as ``http://127.0.0.1:6566``."""
         host, port = self._native.address
         return f"{self._scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where metrics are served beside ``/metrics``; None: nowhere."""
+        port = self._native.metrics_port
+        return None if port is None else f"http://127.0.0.1:{port}"
 
     def stop(self) -> None:
         """Begins to stop: no longer ready, ends what is in flight, closes. Does not wait."""
@@ -183,6 +194,7 @@ def serve(
     tls_key_path: str | os.PathLike[str] | None = None,
     tls_cert_path: str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
+    metrics_port: int | None = None,
 ) -> None:
     """Serves features, in place of ``feast serve``, until the process is told to stop.
 
@@ -200,6 +212,7 @@ def serve(
         tls_key_path: file of the private key.
         tls_cert_path: file of the certificate.
         limits: how much it takes on.
+        metrics_port: another port for metrics.
 
     Raises:
         KeyboardInterrupt: it was ended by Ctrl-C.
@@ -219,6 +232,7 @@ def serve(
         tls_key_path=tls_key_path,
         tls_cert_path=tls_cert_path,
         limits=limits,
+        metrics_port=metrics_port,
     )
     _LOG.info("serving project %s on %s", store.project, server.url)
     with _stopped_by_signals(server._native) as interrupted:

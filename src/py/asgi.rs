@@ -7,6 +7,7 @@ use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
+use crate::server::auth::Principal;
 use crate::server::{App, Request, is_json};
 
 use super::event_loop::LoopReads;
@@ -37,15 +38,16 @@ impl ServerApp {
         reads: &Bound<'_, LoopReads>,
         future: Bound<'_, PyAny>,
     ) -> PyResult<u64> {
-        let _ = authorization;
+        let authorization = authorization.to_owned();
         let request = Request {
             query: String::from_utf8_lossy(query).into_owned(),
+            principal: Principal::Anyone,
             is_json: is_json(content_type),
             body: Bytes::copy_from_slice(&body),
             deadline: None,
         };
         let (app, method) = (self.0.clone(), method.to_owned());
-        let reply = async move { app.respond(&method, &path, request).await };
+        let reply = async move { app.respond(&method, &path, Some(&authorization), request).await };
         Ok(reads.get().start_reply(reply, future.unbind())?)
     }
 

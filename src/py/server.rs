@@ -51,6 +51,7 @@ impl Server {
         registry_ttl: f64,
         certificate_and_key: Option<(PathBuf, PathBuf)>,
         limits: PyLimits,
+        metrics_port: Option<u16>,
     ) -> PyResult<Self> {
         let tls = certificate_and_key.map(|(certificate, key)| TlsFiles { certificate, key });
         let registry_ttl = seconds("registry_ttl_sec", registry_ttl)?;
@@ -60,6 +61,7 @@ impl Server {
             tls,
             access_log,
             registry_ttl: (!registry_ttl.is_zero()).then_some(registry_ttl),
+            metrics_port: metrics_port.or(store.metrics_port()),
             limits: limits.into_core(keep_alive)?,
         };
 
@@ -77,6 +79,12 @@ impl Server {
     fn address(&self) -> (String, u16) {
         let address = self.0.address();
         (address.ip().to_string(), address.port())
+    }
+
+    /// The port on which metrics are served beside; `None`: there is none.
+    #[getter]
+    fn metrics_port(&self) -> Option<u16> {
+        self.0.metrics_address().map(|address| address.port())
     }
 
     /// Begins to stop: what is in flight ends, connections are closed.

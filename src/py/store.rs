@@ -20,6 +20,7 @@ use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{OnlineReader as CoreReader, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
+use crate::server::metrics::DEFAULT_PORT;
 use crate::server::{App, Limits};
 use crate::store::{self, OnlineStore, Scope};
 
@@ -169,6 +170,11 @@ impl Store {
         FrameWrite::new(plans, frame, &self.config, self.online()?)
     }
 
+    /// The port for metrics, where the configuration wants one.
+    pub(super) fn metrics_port(&self) -> Option<u16> {
+        self.config.metrics.is_enabled.then_some(DEFAULT_PORT)
+    }
+
     /// What a server of this repository answers with; `host` is a `feastrs.hosting.Host`.
     pub(super) fn app(&self, host: Py<PyAny>, limits: &Limits) -> Result<Arc<App>> {
         let registry = self.registry()?.clone();
@@ -177,7 +183,7 @@ impl Store {
             opened => Some(opened?),
         };
         let host = Arc::new(PythonHost::new(host));
-        Ok(Arc::new(App::new(self.config.clone(), registry, online, host, limits)))
+        Ok(Arc::new(App::new(self.config.clone(), registry, online, host, limits)?))
     }
 
     pub(super) fn status_rules(&self) -> StatusRules {

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use hyper::Method;
 
-use super::auth::Principal;
+use super::auth::{Gate, Principal, Resource};
+use super::failure;
 use super::handlers::get_online_features;
 use super::health;
 use super::host::Host;
 use super::materializations::Materializations;
+use super::metrics::{self, Endpoint, Metrics, Outcome};
 use super::openapi;
 use super::options::Limits;
 use super::phase::Phase;
@@ -22,8 +24,8 @@ use super::writes::{Access, Writes};
 use crate::call::Call;
 use crate::config::RepoConfig;
 use crate::error::Result;
-use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
+use crate::registry::{Action, Catalog};
 use crate::runtime;
 use crate::store::OnlineStore;
 
@@ -36,6 +38,7 @@ pub struct App {
     refresher: Refresher,
     // `None`: a store that only the host can use.
     online: Option<Arc<dyn OnlineStore>>,
+    gate: Arc<Gate>,
     serving: Serving,
     writes: Writes,
     materializations: Materializations,
@@ -44,23 +47,69 @@ pub struct App {
 impl App {
     /// Serves the features that `registry` defines from `online`, within `limits`; without a
     /// store, the host reads and writes them all.
+    ///
+    /// Errors: the configuration wants requests to be authorized in a way that is not supported.
     pub fn new(
         config: RepoConfig,
         registry: RegistryCache,
         online: Option<Arc<dyn OnlineStore>>,
         host: Arc<dyn Host>,
         limits: &Limits,
-    ) -> Self {
+    ) -> Result<Self> {
+        let gate = Arc::new(Gate::new(&config.auth)?);
+        Metrics::of_process().configure(&config.metrics);
         let config = Arc::new(config);
         let shared = || (registry.clone(), online.clone(), host.clone());
         let (ours, store, python) = shared();
-        let serving = Serving::new(&config, Arc::new(ours), store, python).with_limits(limits);
+        let serving = Serving::new(&config, Arc::new(ours), store, python)
+            .with_limits(limits)
+            .with_gate(gate.clone());
         let (ours, store, python) = shared();
         let writes = Writes::new(config.clone(), ours, store, python);
         let (ours, store, python) = shared();
         let materializations = Materializations::new(config, ours, store, python);
         let refresher = Refresher::new(registry.clone());
-        App { registry, refresher, online, serving, writes, materializations }
+        Ok(App { registry, refresher, online, gate, serving, writes, materializations })
+    }
+
+    /// Who asks for `route`, by the `Authorization` header; the answer if they are not let in.
+    pub(super) async fn admit(
+        &self,
+        route: Route,
+        authorization: Option<&[u8]>,
+    ) -> std::result::Result<Principal, Reply> {
+        match route.takes_body() {
+            true => self.gate.admit(authorization).await.map_err(|error| failure::reply(&error)),
+            false => Ok(Principal::Anyone),
+        }
+    }
+
+    fn may_write(
+        &self,
+        principal: &Principal,
+        catalog: &Arc<Catalog>,
+        views: &[String],
+        access: Access,
+    ) -> std::result::Result<(), Reply> {
+        let actions: &[Action] = match access {
+            Access::WriteOnline => &[Action::WriteOnline],
+            Access::WriteOffline => &[Action::WriteOffline],
+            Access::WriteBoth => &[Action::WriteOffline, Action::WriteOnline],
+        };
+        let views = views.iter().map(|view| catalog.view(view)).collect::<Result<Vec<_>>>();
+        let views = views.map(|views| views.into_iter().map(Resource::view));
+        let check = |views| self.gate.check(principal, catalog, views, actions);
+        views.and_then(check).map_err(|error| failure::reply(&error))
+    }
+
+    /// What is counted, and how things are at the moment, for Prometheus.
+    pub(super) fn scrape(&self) -> String {
+        let metrics = Metrics::of_process();
+        metrics.note_registry(&self.registry.latest(), self.refresher.freshness().age);
+        if let Some(count) = self.online.as_ref().and_then(|online| online.connections()) {
+            metrics.note_connections(count);
+        }
+        metrics.text()
     }
 
     /// What keeps the registry fresh.
@@ -78,7 +127,13 @@ impl App {
 
     /// The answer to a request that came some other way than over the server's own connections.
     /// Nobody refreshes the registry then, so it is looked after here.
-    pub async fn respond(&self, method: &str, path: &str, request: Request) -> Reply {
+    pub async fn respond(
+        &self,
+        method: &str,
+        path: &str,
+        authorization: Option<&[u8]>,
+        mut request: Request,
+    ) -> Reply {
         let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
         let query = request.query.clone();
         let location = |path: &str| match query.as_str() {
@@ -93,30 +148,44 @@ impl App {
             // What fails is logged, and the old snapshot does.
             let _ = runtime::block(|| self.registry.catalog(Call::unlimited()).map(drop)).await;
         }
+        match self.admit(route, authorization).await {
+            Ok(principal) => request.principal = principal,
+            Err(reply) => return reply,
+        }
         self.answer(route, request, Phase::Serving).await
     }
 
     /// The answer to a request for `route`, in a server that is in `phase`.
     pub(super) async fn answer(&self, route: Route, request: Request, phase: Phase) -> Reply {
-        let may = |_: &Catalog, _: &[String], _: Access| Ok(());
+        let may = |catalog: &Arc<Catalog>, views: &[String], access: Access| {
+            self.may_write(&request.principal, catalog, views, access)
+        };
         match route {
             Route::Health => health::health(self),
             Route::Ready => health::ready(self, phase).await,
             Route::GetOnlineFeatures => {
-                let Request { body, is_json, deadline, .. } = &request;
-                let anyone = &Principal::Anyone;
-                get_online_features(&self.serving, anyone, body, *is_json, *deadline).await
+                let Request { principal, body, is_json, deadline, .. } = &request;
+                get_online_features(&self.serving, principal, body, *is_json, *deadline).await
             }
-            Route::Push => self.writes.push(&request, &may).await,
+            Route::Push => counted(Endpoint::Push, self.writes.push(&request, &may)).await,
             Route::WriteToOnlineStore => self.writes.write_to_online_store(&request, &may).await,
-            Route::Materialize => self.materializations.materialize(&request, &may).await,
+            Route::Materialize => {
+                let done = self.materializations.materialize(&request, &may);
+                counted(Endpoint::Materialize, done).await
+            }
             Route::MaterializeIncremental => {
-                self.materializations.materialize_incremental(&request, &may).await
+                let done = self.materializations.materialize_incremental(&request, &may);
+                counted(Endpoint::MaterializeIncremental, done).await
             }
             Route::OpenApi => openapi::document(),
             Route::Docs => openapi::page(),
+            Route::Metrics => Reply {
+                status: 200,
+                content_type: metrics::CONTENT_TYPE,
+                body: self.scrape().into(),
+                ..Reply::default()
+            },
             Route::Unsupported(instead) => Reply::message(501, instead),
-            Route::Metrics => Reply::message(501, "feastrs does not offer this yet"),
         }
     }
 
@@ -132,4 +201,15 @@ impl App {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Counts a request with its answer; one that was not understood is no request to Feast.
+async fn counted(endpoint: Endpoint, work: impl Future<Output = Reply>) -> Reply {
+    let clock = Metrics::of_process().request(endpoint);
+    let reply = work.await;
+    match reply.body.starts_with(b"{\"detail\":") {
+        true => clock.forget(),
+        false => clock.finish(Outcome::of(&reply)),
+    }
+    reply
 }

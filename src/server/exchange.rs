@@ -8,14 +8,18 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, SERVER};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, SERVER,
+};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
 use tokio::time::timeout_at;
 
 use super::access_log::Entry;
+use super::auth::Principal;
 use super::body;
 use super::budget::Share;
+use super::metrics::Metrics;
 use super::payload::Payload;
 use super::phase::Phase;
 use super::reply::Reply;
@@ -57,6 +61,9 @@ async fn answer_route(
     begun: Instant,
 ) -> (Reply, Option<Share>) {
     if !route.takes_body() {
+        if route == Route::Metrics {
+            server.note_in_flight();
+        }
         return (handle(server, route, Request::bodiless(head.uri.query())).await, None);
     }
     let Some(admitted) = server.requests.take(1) else {
@@ -74,6 +81,13 @@ async fn answer_admitted(
 ) -> Reply {
     let limits = &server.options.limits;
     let deadline = begun + limits.request_timeout;
+    let authorization = head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let admitting = server.app.admit(route, authorization);
+    let principal = match timeout_at(deadline.into(), admitting).await {
+        Ok(Ok(principal)) => principal,
+        Ok(Err(reply)) => return reply,
+        Err(_) => return unanswered(server),
+    };
     let reading = body::read(body, limits.body_bytes, &server.body_bytes);
     let (body, _share) = match timeout_at(deadline.into(), reading).await {
         Ok(Ok(read)) => read,
@@ -83,6 +97,7 @@ async fn answer_admitted(
     let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let request = Request {
         query: head.uri.query().unwrap_or_default().to_owned(),
+        principal,
         is_json: is_json(content_type),
         body,
         deadline: (!route.takes_its_time()).then_some(deadline),
@@ -105,11 +120,14 @@ async fn handle(server: &Shared, route: Route, request: Request) -> Reply {
             log::error!("a handler of {route:?} panicked: a bug in feastrs, please report it");
             Reply::message(500, "feastrs has a bug: the log of the server says where")
         }
-        Err(_) => {
-            let seconds = server.options.limits.request_timeout.as_secs_f64();
-            Reply::message(504, &format!("there was no answer within {seconds} seconds"))
-        }
+        Err(_) => unanswered(server),
     }
+}
+
+#[cold]
+fn unanswered(server: &Shared) -> Reply {
+    let seconds = server.options.limits.request_timeout.as_secs_f64();
+    Reply::message(504, &format!("there was no answer within {seconds} seconds"))
 }
 
 impl Shared {
@@ -126,7 +144,7 @@ impl Shared {
 
 impl Route {
     /// Whether there is work to do for it, which is limited; the others are answered always.
-    fn takes_body(self) -> bool {
+    pub(super) fn takes_body(self) -> bool {
         use Route::{GetOnlineFeatures, Materialize, MaterializeIncremental};
         use Route::{Push, WriteToOnlineStore};
         matches!(
@@ -143,12 +161,14 @@ impl Route {
 impl Request {
     fn bodiless(query: Option<&str>) -> Self {
         let query = query.unwrap_or_default().to_owned();
-        Request { query, is_json: false, body: Bytes::new(), deadline: None }
+        let principal = Principal::Anyone;
+        Request { query, principal, is_json: false, body: Bytes::new(), deadline: None }
     }
 }
 
 #[cold]
 fn overloaded() -> Reply {
+    Metrics::of_process().shed();
     let text = "too many requests are in flight on this server; try again";
     Reply::message(503, text).with_header("retry-after", "1")
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::app::App;
 use super::connection;
+use super::metrics::Exporter;
 use super::options::Options;
 use super::phase::{Phase, Progress};
 use super::shared::Shared;
@@ -43,6 +44,7 @@ pub struct Server {
     process: u32,
     address: SocketAddr,
     progress: Arc<Progress>,
+    exporter: Option<Exporter>,
 }
 
 impl Server {
@@ -62,8 +64,14 @@ impl Server {
         let listener = TcpListener::from_std(listener).map_err(failed)?;
         let shared = Arc::new(shared);
         let progress = shared.progress.clone();
+        let exporter = export(&shared);
         runtime.spawn(run(listener, shared));
-        Ok(Server { process: process_id(), address, progress })
+        Ok(Server { process: process_id(), address, progress, exporter })
+    }
+
+    /// Where metrics are served beside; `None`: nowhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.exporter.as_ref().map(Exporter::address)
     }
 
     /// Where it listens.
@@ -109,6 +117,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop_now();
     }
+}
+
+/// Serves metrics on their own port, if that is asked for. One that is taken is no reason not to
+/// serve features.
+fn export(server: &Arc<Shared>) -> Option<Exporter> {
+    let port = server.options.metrics_port?;
+    let server = server.clone();
+    let exporter = Exporter::start(port, Arc::new(move || server.scrape()));
+    exporter.inspect_err(|error| log::error!("{error}")).ok()
 }
 
 fn bind(host: &str, port: u16) -> Result<StdListener> {

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::fields::{Fields, parse};
 use super::host::{Host, HostedMaterialization, Raised};
+use super::metrics::{self, Metrics};
 use super::reply::Reply;
 use super::request::Request;
 use super::tree::write_text;
@@ -327,15 +328,29 @@ impl Shared {
             };
             let (ours, theirs) = (&self.registry, KeptByOthers(&self.registry));
             let ledger: &dyn Ledger = if ours.is_given() { &theirs } else { ours };
-            let done =
-                materialize(&request, ledger, online.as_ref(), &self.config, &Logged, &call)?;
+            let done = materialize(
+                &request,
+                ledger,
+                online.as_ref(),
+                &self.config,
+                &Logged::default(),
+                &call,
+            )?;
             first_failure = done.failures.into_iter().next().map(|failure| failure.error);
         }
         if !job.hosted.is_empty() {
             for (view, why) in &job.hosted {
                 log::info!(target: LOG, "view '{view}': through Feast: {why}");
             }
+            let begun = Instant::now();
             let hosted = self.host.materialize(&job.order);
+            let outcome = match &hosted {
+                Ok(()) => metrics::Outcome::Success,
+                Err(_) => metrics::Outcome::Error,
+            };
+            for view in job.hosted.keys() {
+                Metrics::of_process().materialization(view, outcome, begun.elapsed());
+            }
             // Feast has written it.
             let seen = self.registry.refresh(call);
             first_failure = first_failure.or(hosted.err()).or(seen.err());
@@ -397,17 +412,33 @@ impl Drop for BusyTurn<'_> {
 
 const LOG: &str = "feastrs::materialization";
 
-/// Tells the log how a materialization goes.
-struct Logged;
+/// Tells the log how a materialization goes, and counts how it went.
+#[derive(Default)]
+struct Logged {
+    begun: Mutex<BTreeMap<String, Instant>>,
+}
+
+impl Logged {
+    fn count(&self, view: &str, outcome: metrics::Outcome) {
+        // Held for moments in which nothing panics.
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(view);
+        let duration = begun.map(|begun| begun.elapsed()).unwrap_or_default();
+        Metrics::of_process().materialization(view, outcome, duration);
+    }
+}
 
 impl Progress for Logged {
     fn view_started(&self, view: &str, total_rows: u64) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.insert(view.to_owned(), Instant::now());
+        drop(begun);
         log::info!(target: LOG, "view '{view}': its source has {total_rows} rows");
     }
 
     fn advanced(&self, _view: &str, _rows: u64) {}
 
     fn view_finished(&self, report: &ViewReport) {
+        self.count(&report.view, metrics::Outcome::Success);
         log::info!(
             target: LOG,
             "view '{}': {} rows read, {} entities written, {} older than the store, {:.1} s",
@@ -419,7 +450,8 @@ impl Progress for Logged {
         );
     }
 
-    fn view_failed(&self, _view: &str, error: &Error) {
+    fn view_failed(&self, view: &str, error: &Error) {
+        self.count(view, metrics::Outcome::Error);
         log::error!(target: LOG, "{error}");
     }
 }

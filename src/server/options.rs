@@ -17,6 +17,9 @@ pub struct Options {
     pub access_log: bool,
     /// How long after a refresh of the registry the next one begins; `None`: never.
     pub registry_ttl: Option<Duration>,
+    /// Another port on which metrics are served, on all interfaces; `None`: only on the server's
+    /// own. 0: any free port.
+    pub metrics_port: Option<u16>,
     /// How much it takes on.
     pub limits: Limits,
 }
@@ -68,6 +71,7 @@ impl Default for Options {
             tls: None,
             access_log: true,
             registry_ttl: Some(Duration::from_secs(60)),
+            metrics_port: None,
             limits: Limits::default(),
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use super::metrics::{Metrics, Outcome};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind};
 use crate::registry::cache::RegistryCache;
@@ -76,6 +77,7 @@ impl Refresher {
         let mut history = self.history();
         match refreshed {
             Ok(()) => {
+                Metrics::of_process().registry_refreshed(Outcome::Success);
                 if history.failing.take().is_some() {
                     log::info!("the registry is refreshed again");
                 }
@@ -83,6 +85,7 @@ impl Refresher {
                 true
             }
             Err(error) => {
+                Metrics::of_process().registry_refreshed(Outcome::Error);
                 log::warn!("the registry is not refreshed, the old one is used: {error}");
                 let since = history.failing.take().map_or_else(Instant::now, |(since, _)| since);
                 history.failing = Some((since, error.to_string()));

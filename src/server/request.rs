@@ -4,11 +4,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::auth::Principal;
+
 /// A request whose body has arrived.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// What follows the question mark, still percent-encoded; empty where there is none.
     pub query: String,
+    /// Who makes it.
+    pub principal: Principal,
     /// Whether the body is said to be JSON; otherwise Feast's server takes it for a text.
     pub is_json: bool,
     /// The body, at most as long as the limit.

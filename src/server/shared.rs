@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::access_log::AccessLog;
 use super::app::App;
 use super::budget::Budget;
+use super::metrics::Metrics;
 use super::options::Options;
 use super::phase::Progress;
 use super::tls::Tls;
@@ -39,5 +40,16 @@ impl Shared {
             app,
             options,
         })
+    }
+
+    /// Notes how many requests are being worked on, for whoever looks at the metrics.
+    pub(super) fn note_in_flight(&self) {
+        Metrics::of_process().note_in_flight(self.requests.taken());
+    }
+
+    /// The metrics, as they are scraped from a port of their own.
+    pub(super) fn scrape(&self) -> String {
+        self.note_in_flight();
+        self.app.scrape()
     }
 }

@@ -9,6 +9,7 @@ use arrow_array::RecordBatch;
 use super::failure;
 use super::fields::{Fields, parse};
 use super::host::{Host, HostThreads, HostedWrite};
+use super::metrics::Metrics;
 use super::reply::Reply;
 use super::request::Request;
 use super::rows::Rows;
@@ -39,7 +40,7 @@ pub enum Access {
 }
 
 /// Whether whoever asks may do that with the views; the answer if not.
-pub type MayWrite<'a> = dyn Fn(&Catalog, &[String], Access) -> Outcome<(), Reply> + Sync + 'a;
+pub type MayWrite<'a> = dyn Fn(&Arc<Catalog>, &[String], Access) -> Outcome<(), Reply> + Sync + 'a;
 
 /// What the handlers of writes need.
 pub struct Writes {
@@ -65,10 +66,19 @@ impl Writes {
 
     /// `POST /push`.
     pub async fn push(&self, request: &Request, may: &MayWrite<'_>) -> Reply {
-        match self.run(request, |json| self.push_natively(json, request, may)).await {
-            Ok(()) => Reply::empty(200),
-            Err(reply) => reply,
+        let mut counted = None;
+        let natively = |json: Option<&Json<'_>>| {
+            let (left, source, to) = self.push_natively(json, request, may)?;
+            counted = Some((source, to));
+            Ok(left)
+        };
+        if let Err(reply) = self.run(request, natively).await {
+            return reply;
         }
+        if let Some((source, to)) = counted {
+            Metrics::of_process().push(&source, &to);
+        }
+        Reply::empty(200)
     }
 
     /// `POST /write-to-online-store`.
@@ -99,12 +109,13 @@ impl Writes {
         called.map_err(|error| failure::reply(&error))
     }
 
+    /// What is left to do of a push, and how it is counted: by its source, and where to it went.
     fn push_natively(
         &self,
         json: Option<&Json<'_>>,
         request: &Request,
         may: &MayWrite<'_>,
-    ) -> Outcome<HostedWrite, Reply> {
+    ) -> Outcome<(HostedWrite, String, String), Reply> {
         let mut fields = Fields::new(json);
         fields.begin_body();
         let source = fields.text("push_source_name");
@@ -113,6 +124,7 @@ impl Writes {
         let to = fields.text_or("to", "online");
         let transforms = fields.flag_or("transform_on_write", true);
         fields.check()?;
+        let pushed = |left: HostedWrite| (left, source.to_owned(), to.to_owned());
         let rows = Rows::new(df).map_err(|error| failure::reply(&error))?;
         let (is_online, is_offline, access) = destination(to)?;
         let catalog = self.catalog(allow_cache, request)?;
@@ -122,7 +134,7 @@ impl Writes {
         })?;
         may(&catalog, &views(&targets), access)?;
         if rows.is_empty() {
-            return Ok(HostedWrite::default());
+            return Ok(pushed(HostedWrite::default()));
         }
         if is_online {
             self.write(&targets.native, &rows, &catalog, request)?;
@@ -135,11 +147,11 @@ impl Writes {
             self.append(&names, &catalog, table, request)
                 .map_err(|error| failure::reply(&error))?;
         }
-        Ok(HostedWrite {
+        Ok(pushed(HostedWrite {
             allow_registry_cache: allow_cache,
             transform_on_write: transforms,
             ..left
-        })
+        }))
     }
 
     fn write_natively(

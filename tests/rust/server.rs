@@ -33,7 +33,7 @@ fn app(config: RepoConfig) -> Arc<App> {
     let registry = RegistryCache::given(&config, EMPTY_REGISTRY).unwrap();
     let online = store::open(&config).unwrap();
     let limits = Limits::default();
-    Arc::new(App::new(config, registry, Some(online), Arc::new(NoHost), &limits))
+    Arc::new(App::new(config, registry, Some(online), Arc::new(NoHost), &limits).unwrap())
 }
 
 fn connect(server: &Server) -> TcpStream {

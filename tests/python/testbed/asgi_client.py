@@ -32,10 +32,17 @@ class AsgiClient:
         self._app = app
         self._loop = asyncio.new_event_loop()
 
-    def post(self, path: str, body: Any, content_type: str = "application/json") -> Answer:
+    def post(
+        self,
+        path: str,
+        body: Any,
+        content_type: str = "application/json",
+        authorization: str | None = None,
+    ) -> Answer:
         """Posts a body: bytes as they are, anything else as JSON. A path may have a query."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self._loop.run_until_complete(self._ask("POST", path, data, content_type))
+        asked = self._ask("POST", path, data, content_type, authorization)
+        return self._loop.run_until_complete(asked)
 
     def get(self, path: str) -> Answer:
         """Gets a path."""
@@ -46,11 +53,20 @@ class AsgiClient:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
-    async def _ask(self, method: str, path: str, body: bytes, content_type: str) -> Answer:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        content_type: str,
+        authorization: str | None = None,
+    ) -> Answer:
         path, _, query = path.partition("?")
         headers = [(b"host", b"testserver"), (b"content-length", str(len(body)).encode())]
         if content_type:
             headers.append((b"content-type", content_type.encode()))
+        if authorization is not None:
+            headers.append((b"authorization", authorization.encode()))
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
