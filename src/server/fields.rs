@@ -115,20 +115,36 @@ impl<'a> Fields<'a> {
     pub fn optional_texts(&mut self, name: &str) -> Option<Vec<String>> {
         match self.member(name) {
             None | Some(Json::Null) => None,
-            Some(Json::List(items)) => {
-                let mut texts = Vec::with_capacity(items.len());
-                for (index, item) in items.iter().enumerate() {
-                    match item {
-                        Json::Text(text) => texts.push(text.to_string()),
-                        other => {
-                            let place = format!("\"body\",\"{name}\",{index}");
-                            self.note_at(&place, NO_TEXT, other);
-                        }
-                    }
+            Some(_) => Some(self.texts_or_none(name)),
+        }
+    }
+
+    /// A list of texts, which is empty where it is left out.
+    pub fn texts_or_none(&mut self, name: &str) -> Vec<String> {
+        let items = match self.member(name) {
+            None => return Vec::new(),
+            Some(Json::List(items)) => items,
+            other => return self.in_vain(name, other, NO_LIST),
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match item {
+                Json::Text(text) => texts.push(text.to_string()),
+                other => {
+                    let place = format!("\"body\",\"{name}\",{index}");
+                    self.note_at(&place, NO_TEXT, other);
                 }
-                Some(texts)
             }
-            other => self.in_vain(name, other, NO_LIST),
+        }
+        texts
+    }
+
+    /// An object of lists that has to be there.
+    pub fn lists(&mut self, name: &str) {
+        for (key, value) in self.object(name) {
+            if !matches!(value, Json::List(_)) {
+                self.note(&["body", name, key], NO_LIST, value);
+            }
         }
     }
 
@@ -142,6 +158,7 @@ impl<'a> Fields<'a> {
 
     /// A flag with a default.
     pub fn flag_or(&mut self, name: &str, default: bool) -> bool {
+        const MAX: f64 = i64::MAX as f64;
         let Some(value) = self.member(name) else { return default };
         let flag = match value {
             Json::Bool(flag) => Ok(*flag),
@@ -149,8 +166,11 @@ impl<'a> Fields<'a> {
             Json::Number(Number::Integer(1)) => Ok(true),
             Json::Number(Number::Float(0.0)) => Ok(false),
             Json::Number(Number::Float(1.0)) => Ok(true),
-            Json::Number(Number::Float(number)) if number.fract() != 0.0 => Err(NO_BOOL),
-            Json::Number(_) => Err(UNCLEAR_BOOL),
+            Json::Number(Number::Integer(_)) => Err(UNCLEAR_BOOL),
+            // Of 64 bits, as integers have to be.
+            Json::Number(Number::Float(number)) if number.fract() == 0.0 && number.abs() < MAX => {
+                Err(UNCLEAR_BOOL)
+            }
             Json::Text(text) => flag_of_text(text).ok_or(UNCLEAR_BOOL),
             _ => Err(NO_BOOL),
         };

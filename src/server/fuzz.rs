@@ -34,7 +34,7 @@ pub fn requests(input: &[u8]) {
         }
         Err(fault) => {
             assert!(read.is_err() == (fault != Fault::Unexpected));
-            let reply = validation::refuse(text, &fault);
+            let reply = validation::refuse(input, true);
             assert!(matches!(reply.status, 400 | 422));
             serde_json::from_slice::<IgnoredAny>(&reply.body).unwrap();
         }

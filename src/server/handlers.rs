@@ -10,7 +10,6 @@ use super::entities::to_entities;
 use super::metrics::{Endpoint, Metrics, Outcome, RequestClock};
 use super::reply::Reply;
 use super::serving::{Prepared, Served, Serving, Way};
-use super::tokens::Fault;
 use super::{failure, render, validation};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -23,24 +22,13 @@ pub async fn get_online_features(
     is_json: bool,
     deadline: Option<Instant>,
 ) -> Reply {
-    if body.is_empty() {
-        return validation::no_body();
-    }
-    let text = match std::str::from_utf8(body) {
-        Ok(text) if is_json => text,
-        Ok(text) => return validation::no_json(text),
-        Err(_) if is_json => return validation::unreadable(),
-        Err(_) => return validation::no_json(&String::from_utf8_lossy(body)),
-    };
-    let ask = match parse(text) {
-        Ok(ask) => ask,
-        Err(fault) => return validation::refuse(text, &fault),
-    };
+    let text = std::str::from_utf8(body).ok().filter(|_| is_json);
+    let Some(Ok(ask)) = text.map(parse) else { return validation::refuse(body, is_json) };
     let prepared = serving.prepare(&ask);
     if let (Err(_), Features::References(features)) = (&prepared, &ask.features)
         && references(features).is_none()
     {
-        return validation::refuse(text, &Fault::Unexpected);
+        return validation::refuse(body, true);
     }
     let clock = Metrics::of_process().request(Endpoint::GetOnlineFeatures);
     let mut turn = Turn { serving, principal, body, deadline, clock };
