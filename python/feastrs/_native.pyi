@@ -13,6 +13,7 @@ __all__ = [
     "OnlineReader",
     "OnlineResult",
     "Server",
+    "ServerApp",
     "Store",
     "ViewReport",
     "__version__",
