@@ -288,7 +288,9 @@ class Serving:
 
     @contextlib.contextmanager
     def _feast(self, workers: int) -> Iterator[HttpServer]:
-        options = ["--workers", str(workers), "--no-access-log"]
+        # Feast's workers would end and begin anew after a thousand requests.
+        endless = ["--max-requests", "0", "--max-requests-jitter", "0"]
+        options = ["--workers", str(workers), "--no-access-log", *endless]
         with self._server("feast", "feast", options) as server:
             yield server
 
