@@ -6,8 +6,9 @@ Python never get here. It imports feast and pandas, and only when a request need
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -93,15 +94,16 @@ class Host:
         if reasons or renewed:
             feast = self._store._feast_store(errors.NeedsFeastError(why))
         df = json.loads(body)["df"]
-        if appended:
-            self._store._native.append_frame(appended, _as_table(_columns(df)))
         cache = {"allow_registry_cache": allow_registry_cache}
-        for view in online:
-            feast.write_to_online_store(
-                view, _pandas(df), transform_on_write=transform_on_write, **cache
-            )
-        for view in offline:
-            feast.write_to_offline_store(view, _pandas(df), **cache)
+        with _mistakes_of_clients():
+            if appended:
+                self._store._native.append_frame(appended, _as_table(_columns(df)))
+            for view in online:
+                feast.write_to_online_store(
+                    view, _pandas(df), transform_on_write=transform_on_write, **cache
+                )
+            for view in offline:
+                feast.write_to_offline_store(view, _pandas(df), **cache)
         for service in renewed:
             feast.precompute_feature_service(service)
 
@@ -139,6 +141,17 @@ class Host:
             failures = list(error.report.failures.values())
             # One failure is told in its own words, and with its own class.
             raise failures[0] if len(failures) == 1 else error from None
+
+
+@contextlib.contextmanager
+def _mistakes_of_clients() -> Iterator[None]:
+    """Rows that pandas, pyarrow or Feast can't use are a mistake of whoever sent them."""
+    try:
+        yield
+    except errors.FeastrsError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.InvalidArgumentError(str(error)) from error
 
 
 def describe(error: BaseException) -> tuple[str | None, int, str | None, str]:
