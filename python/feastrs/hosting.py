@@ -95,15 +95,15 @@ class Host:
             feast = self._store._feast_store(errors.NeedsFeastError(why))
         df = json.loads(body)["df"]
         cache = {"allow_registry_cache": allow_registry_cache}
-        with _mistakes_of_clients():
-            if appended:
+        if appended:
+            with _mistakes_of_clients():
                 self._store._native.append_frame(appended, _as_table(_columns(df)))
-            for view in online:
-                feast.write_to_online_store(
-                    view, _pandas(df), transform_on_write=transform_on_write, **cache
-                )
-            for view in offline:
-                feast.write_to_offline_store(view, _pandas(df), **cache)
+        for view in online:
+            feast.write_to_online_store(
+                view, _pandas(df), transform_on_write=transform_on_write, **cache
+            )
+        for view in offline:
+            feast.write_to_offline_store(view, _pandas(df), **cache)
         for service in renewed:
             feast.precompute_feature_service(service)
 
@@ -145,7 +145,7 @@ class Host:
 
 @contextlib.contextmanager
 def _mistakes_of_clients() -> Iterator[None]:
-    """Rows that pandas, pyarrow or Feast can't use are a mistake of whoever sent them."""
+    """Rows that pyarrow can't make a table of are a mistake of whoever sent them."""
     try:
         yield
     except errors.FeastrsError:
