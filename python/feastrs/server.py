@@ -234,8 +234,9 @@ def serve(
         limits=limits,
         metrics_port=metrics_port,
     )
-    _LOG.info("serving project %s on %s", store.project, server.url)
     with _stopped_by_signals(server._native) as interrupted:
+        # Whoever reads this may send a signal at once.
+        _LOG.info("serving project %s on %s", store.project, server.url)
         try:
             server.wait()
         except BaseException:
