@@ -6,6 +6,7 @@ only there do its bytes mean what they say.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
@@ -28,6 +29,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("feastrs")
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging() -> None:
+    """Loggers as a program finds them: Feast's command, run by another test, gives a level to
+    every logger that has feast in its name."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("feastrs") and isinstance(logger, logging.Logger):
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,9 @@ def test_intervals_state_and_order_are_as_stock_leaves_them(
     demo: Applied, redis7: RedisServer, tmp_path: Path
 ) -> None:
     ours, stock = demo.twins(tmp_path, redis7)
+    # One view after the other, as stock does it: views at once are recorded as each is done.
+    ours.config["materialization"] = {"max_memory_mb": 64}
+    ours.write_config()
     for repo, store in ((ours, ours.ours()), (stock, stock.stock())):
         store.materialize(EARLY, NOON, feature_views=["driver_profile"])
         store.materialize(EARLY, LATE, feature_views=["driver_stats", "world"])

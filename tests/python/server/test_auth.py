@@ -486,7 +486,7 @@ def test_what_is_left_open_is_said_and_no_token_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     repo = open_repo(applied, tmp_path, provider, client_secret="hunter2")
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", "feastrs")
     token = provider.token("k2", **READER)
     with Server(repo.ours(), port=0, no_access_log=True) as server:
         assert read_as(server, token) == 401

@@ -102,12 +102,13 @@ class TestLogs:
         repo.config["online_store"]["connection_string"] += ",socket_timeout=1"
         repo.write_config()
 
-        server.stall()
         try:
+            with server.client() as client:
+                # What reads is answered: the store is looked at before the rows are.
+                client.client_pause(60_000, all=False)
             with pytest.raises(TimeoutError):
                 repo.ours().materialize(EARLY, LATE)
         finally:
-            server.resume()
             server.close()
 
         waiting = "materializing v: finding the newest rows: 3 of 3 rows (100%)"
