@@ -11,6 +11,7 @@ Needs the programs `openssl` and `cargo`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -22,6 +23,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+import redis
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "python"))
@@ -144,7 +147,8 @@ class Soak:
     def _restart_redis(self, events: Events) -> None:
         say("Redis restarts")
         events.restarts.append(events.now())
-        with self.redis.client() as client:
+        # It answers by closing the connection.
+        with self.redis.client() as client, contextlib.suppress(redis.exceptions.ConnectionError):
             client.execute_command("DEBUG", "RESTART")
 
     def _replace_certificate(self, _events: Events) -> None:
@@ -185,7 +189,8 @@ def report(found: dict[str, Any], seconds: float) -> str:
     during = statistics.median(p99 for second, p99 in usual.items() if second in over)
     between = statistics.median(p99 for second, p99 in usual.items() if second not in over)
     settled = [memory for at, memory in events.memory if at > min(SETTLED_AFTER, seconds / 4)]
-    early, late = settled[: len(settled) // 4], settled[-len(settled) // 4 :]
+    quarter = max(1, len(settled) // 4)
+    early, late = settled[:quarter], settled[-quarter:]
     growth = statistics.median(late) / statistics.median(early) - 1
     lines = [
         "# Ten minutes of `feastrs serve`",
@@ -218,12 +223,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS-soak.md")
     options = parser.parse_args()
-    redis = RedisServer("7.0", {"enable-debug-command": "yes"})
+    server = RedisServer("7.0", {"enable-debug-command": "yes"})
     try:
         with tempfile.TemporaryDirectory(prefix="feastrs-soak-") as folder:
-            found = Soak(Path(folder), redis, options.minutes * 60).run()
+            found = Soak(Path(folder), server, options.minutes * 60).run()
     finally:
-        redis.close()
+        server.close()
     text = report(found, options.minutes * 60)
     print(text)
     if options.minutes >= 10:
