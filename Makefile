@@ -84,12 +84,21 @@ $(AIR)/.installed: pyproject.toml
 	@$(AIR)/bin/python $(PIP) --group airflow
 	@touch $@
 
+# The wheel of a profile, installed; which one is there, the name of the mark says.
+define install-wheel
+@rm -rf $(REL)/wheel $(REL)/.built $(REL)/.published
+@$(REL)/bin/maturin build --quiet --profile $(1) --locked --interpreter $(REL)/bin/python --out $(REL)/wheel
+@$(REL)/bin/python $(PIP) --no-index --no-deps --force-reinstall $(REL)/wheel/*.whl
+@touch $@
+endef
+
 $(REL)/.built: $(REL)/.installed $(PACKAGE)
 	@echo "building the wheel (release profile; the first time takes some minutes)"
-	@rm -rf $(REL)/wheel
-	@$(REL)/bin/maturin build --quiet --release --locked --interpreter $(REL)/bin/python --out $(REL)/wheel
-	@$(REL)/bin/python $(PIP) --no-index --no-deps --force-reinstall $(REL)/wheel/*.whl
-	@touch $@
+	$(call install-wheel,release)
+
+$(REL)/.published: $(REL)/.installed $(PACKAGE)
+	@echo "building the wheel as it is published (the first time takes ten minutes)"
+	$(call install-wheel,dist)
 
 .PHONY: test-rust fuzz test-python purity
 test-rust: $(DEV)/.installed ## The core's tests, on Redis 7.0 and 6.2, with no Python in sight
@@ -150,16 +159,16 @@ $(REL)/.feast: $(REL)/.installed pyproject.toml
 	@$(REL)/bin/python $(PIP) --group bench
 	@touch $@
 
-bench-feast: $(REL)/.built $(REL)/.feast ## Both sides in one run, parity checked; writes benches/RESULTS.md
+bench-feast: $(REL)/.published $(REL)/.feast ## Both sides in one run, parity checked; writes benches/RESULTS.md
 	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/vs_feast.py
 	@$(REL)/bin/python .ci/readme-benchmarks
 
 .PHONY: bench-growth
-bench-growth: $(REL)/.built $(REL)/.feast ## How time and memory grow with the source, up to 20 million rows; writes benches/RESULTS-growth.md
+bench-growth: $(REL)/.published $(REL)/.feast ## How time and memory grow with the source, up to 20 million rows; writes benches/RESULTS-growth.md
 	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/growth.py
 
 .PHONY: soak
-soak: $(REL)/.built $(REL)/.feast ## Ten minutes of the feature server under load and trouble; writes benches/RESULTS-soak.md
+soak: $(REL)/.published $(REL)/.feast ## Ten minutes of the feature server under load and trouble; writes benches/RESULTS-soak.md
 	FEASTRS_REDIS_7="$$(.ci/redis-7)" $(REL)/bin/python benches/soak.py
 
 .PHONY: clean

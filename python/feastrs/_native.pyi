@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 __all__ = [
     "LoopReads",
     "MetricsExporter",
     "OnlineReader",
     "OnlineResult",
+    "ResponseBase",
     "Server",
     "ServerApp",
     "Store",
@@ -77,8 +78,8 @@ class Store:
         self,
         features: object,
         entity_rows: object,
-        full_feature_names: bool = False,
-        include_feature_view_version_metadata: bool = False,
+        full_feature_names: object = None,
+        include_feature_view_version_metadata: object = None,
     ) -> OnlineResult: ...
     def start_online_features(
         self,
@@ -221,6 +222,13 @@ class OnlineResult:
     def arrow_c_stream(
         self, requested_schema: object | None = None, include_event_timestamps: bool = False
     ) -> object: ...
+
+@disjoint_base
+class ResponseBase:
+    def __new__(cls, result: OnlineResult) -> Self: ...
+    @property
+    def _result(self) -> OnlineResult: ...
+    def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]: ...
 
 # -- metrics.rs
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from feastrs import errors, objects, on_demand
+from feastrs import errors, objects
 from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
 from feastrs.delegation import or_by_feast
@@ -314,10 +314,7 @@ class FeatureStore(OnlineWrites):
         """
         try:
             result = self._native.get_online_features(
-                features,
-                entity_rows,
-                bool(full_feature_names),
-                bool(include_feature_view_version_metadata),
+                features, entity_rows, full_feature_names, include_feature_view_version_metadata
             )
         except errors.NeedsFeastError as reason:
             response: OnlineResponse = self._by_feast(
@@ -329,8 +326,6 @@ class FeatureStore(OnlineWrites):
                 include_feature_view_version_metadata=include_feature_view_version_metadata,
             )
             return response
-        if result.on_demand is not None:
-            result = on_demand.finish(result)
         return OnlineResponse(result)
 
     async def get_online_features_async(
@@ -375,8 +370,6 @@ class FeatureStore(OnlineWrites):
                 include_feature_view_version_metadata,
             )
             return response
-        if result.on_demand is not None:
-            result = on_demand.finish(result)
         return OnlineResponse(result)
 
     async def initialize(self) -> None:

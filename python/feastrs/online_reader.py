@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from feastrs import on_demand
 from feastrs.online_response import OnlineResponse
 
 if TYPE_CHECKING:
@@ -45,10 +44,7 @@ class OnlineReader:
         Raises:
             Those of :meth:`feastrs.FeatureStore.get_online_features`.
         """
-        result = self._native.read(entities)
-        if result.on_demand is not None:
-            result = on_demand.finish(result)
-        return OnlineResponse(result)
+        return OnlineResponse(self._native.read(entities))
 
     async def read_async(
         self, entities: list[dict[str, Any]] | Mapping[str, Sequence[Any]]
@@ -63,10 +59,7 @@ class OnlineReader:
         """
         from feastrs import event_loop
 
-        result = await event_loop.answer(self._native.start, entities)
-        if result.on_demand is not None:
-            result = on_demand.finish(result)
-        return OnlineResponse(result)
+        return OnlineResponse(await event_loop.answer(self._native.start, entities))
 
     @property
     def feature_names(self) -> list[str]:

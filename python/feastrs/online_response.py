@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from feastrs import errors
+from feastrs._native import ResponseBase
 
 if TYPE_CHECKING:
     import numpy
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from feastrs._native import OnlineResult
 
 
-class OnlineResponse:
+class OnlineResponse(ResponseBase):
     """Features of some entities, as columns in the order asked.
 
     The join keys of the request come first, then the features. Python objects are made by the
@@ -34,23 +35,9 @@ class OnlineResponse:
         ['driver_id', 'conv_rate']
     """
 
-    __slots__ = ("_proto", "_result")
+    __slots__ = ("_proto",)
 
-    def __init__(self, result: OnlineResult) -> None:
-        self._result = result
-        self._proto: Any = None
-
-    def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
-        """The columns as lists of Python values.
-
-        Args:
-            include_event_timestamps: also give, after each column, one named ``<column>__ts``:
-                when the value was true, in whole seconds since the epoch, 0 where there is none.
-
-        Returns:
-            Column name to values, one for each row of the request.
-        """
-        return self._result.to_dict(include_event_timestamps)
+    _proto: Any
 
     def to_df(self, include_event_timestamps: bool = False) -> pandas.DataFrame:
         """The columns as a pandas DataFrame, one row for each row of the request.
@@ -151,7 +138,7 @@ class OnlineResponse:
         Raises:
             feastrs.errors.NeedsFeastError: feast, whose class it is, is not installed.
         """
-        if self._proto is None:
+        if not hasattr(self, "_proto"):
             try:
                 from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
             except ImportError as missing:

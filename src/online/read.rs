@@ -64,11 +64,23 @@ impl OnlineReader {
     pub fn read(&self, entities: Entities, rules: &StatusRules, call: &Call<'_>) -> Result<Answer> {
         let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
         let mut assembler = lookup.assembler(rules);
+        self.stored.read(&lookup.keys, &mut assembler, call)?;
+        lookup.answer(assembler.finish()?, rules)
+    }
+
+    /// The same, with the time that the store took.
+    pub fn read_timed(
+        &self,
+        entities: Entities,
+        rules: &StatusRules,
+        call: &Call<'_>,
+    ) -> Result<Answer> {
+        let lookup = Lookup::new(&self.plan, &self.encoders, entities)?;
+        let mut assembler = lookup.assembler(rules);
         let begun = Instant::now();
         self.stored.read(&lookup.keys, &mut assembler, call)?;
         let store_time = StoreTime { begun, ended: Instant::now() };
-        let found = assembler.finish()?;
-        Ok(lookup.answer(found, rules)?.read_in(store_time))
+        Ok(lookup.answer(assembler.finish()?, rules)?.read_in(store_time))
     }
 
     /// The same, awaited on the runtime; everything is over by `deadline`, if there is one.

@@ -48,6 +48,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<server::Server>()?;
     module.add_class::<online::OnlineReader>()?;
     module.add_class::<answer::OnlineResult>()?;
+    module.add_class::<answer::ResponseBase>()?;
     module.add_class::<materialize::ViewReport>()?;
     module.add_class::<asgi::ServerApp>()?;
     Ok(())

@@ -12,7 +12,6 @@ use super::answer::OnlineResult;
 use super::entities::to_entities;
 use super::event_loop::LoopReads;
 use super::plans::{Names, Prepared};
-use super::signals::interruptible;
 use super::store::Store;
 
 /// Reads what `prepared` says for the entities of `entity_rows`.
@@ -26,12 +25,7 @@ pub fn read(
     let entities = to_entities(&prepared, entity_rows)?;
     let names = Names::of(prepared.clone(), &entities);
 
-    let answer = py.detach(|| {
-        let rows = entities.rows;
-        let answer = prepared.reader.read(entities, rules, &interruptible());
-        prepared.count(rows, &answer);
-        answer
-    })?;
+    let answer = py.detach(|| prepared.read(entities, rules))?;
 
     Ok(OnlineResult::of(prepared.reader.plan(), names, answer, rules, wants_versions))
 }

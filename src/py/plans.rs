@@ -10,10 +10,13 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use smallvec::SmallVec;
 
 use crate::error::Result;
+use crate::online::assemble::StatusRules;
 use crate::online::{Answer, Entities, FeatureSet, OnlineReader};
 use crate::process_local::ProcessLocal;
 use crate::registry::Catalog;
 use crate::server::metrics::{Metrics, ReadSeries};
+
+use super::signals::interruptible;
 
 // Requests of a service come in a handful of shapes; past this many, old plans are forgotten.
 const MAX_PLANS: usize = 256;
@@ -48,6 +51,17 @@ impl Prepared {
         };
         prepared.blank = prepared.make_blank(py);
         prepared
+    }
+
+    /// Reads for `entities`, and counts it where reads of the library are counted.
+    pub fn read(&self, entities: Entities, rules: &StatusRules) -> Result<Answer> {
+        if !Metrics::of_process().counts_library() {
+            return self.reader.read(entities, rules, &interruptible());
+        }
+        let rows = entities.rows;
+        let answer = self.reader.read_timed(entities, rules, &interruptible());
+        self.count(rows, &answer);
+        answer
     }
 
     /// Counts a read of so many entity rows, where reads of the library are counted.

@@ -380,21 +380,23 @@ impl Store {
         registry::feature_service(py, self.catalog(py, allow_cache)?.service(name)?)
     }
 
-    /// Reads features online.
+    /// Reads features online. What switches something is looked at as Python does.
     #[pyo3(signature = (
-        features, entity_rows, full_feature_names = false,
-        include_feature_view_version_metadata = false,
+        features, entity_rows, full_feature_names = None,
+        include_feature_view_version_metadata = None,
     ))]
     fn get_online_features(
         &self,
         py: Python<'_>,
         features: &Bound<'_, PyAny>,
         entity_rows: &Bound<'_, PyAny>,
-        full_feature_names: bool,
-        include_feature_view_version_metadata: bool,
+        full_feature_names: Option<&Bound<'_, PyAny>>,
+        include_feature_view_version_metadata: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<OnlineResult> {
-        let prepared = self.prepared(py, features, full_feature_names)?;
-        let wants_versions = include_feature_view_version_metadata;
+        let is_on =
+            |given: Option<&Bound<'_, PyAny>>| given.map_or(Ok(false), |one| one.is_truthy());
+        let prepared = self.prepared(py, features, is_on(full_feature_names)?)?;
+        let wants_versions = is_on(include_feature_view_version_metadata)?;
         online::read(py, prepared, entity_rows, &self.status_rules(), wants_versions)
     }
 

@@ -131,11 +131,12 @@ impl RegistryCache {
         let shared = &*self.0;
         let newer = shared.newer.get().read().unwrap_or_else(PoisonError::into_inner);
         let snapshot = newer.as_ref().unwrap_or(&shared.opened);
-        if shared.is_old(snapshot) {
+        let now = Instant::now();
+        if shared.is_old(snapshot, now) {
             return None;
         }
         let looked_at = Duration::from_micros(shared.looked_at.load(Ordering::Relaxed));
-        let since_opened = shared.opened.read_at.elapsed();
+        let since_opened = now.saturating_duration_since(shared.opened.read_at);
         let is_known = !shared.watches_file || since_opened < looked_at + LOOK_EVERY;
         is_known.then(|| snapshot.catalog.clone())
     }
@@ -216,17 +217,18 @@ impl Shared {
         let is_changed = self.watches_file && self.source.is_changed(&snapshot.stamp);
         let now = self.opened.read_at.elapsed().as_micros();
         self.looked_at.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
-        is_changed || self.is_old(snapshot)
+        is_changed || self.is_old(snapshot, Instant::now())
     }
 
-    fn is_old(&self, snapshot: &Snapshot) -> bool {
+    fn is_old(&self, snapshot: &Snapshot, now: Instant) -> bool {
         let lifetime = match &self.source {
             RegistrySource::Object(_) => {
                 self.ttl.map(|ttl| ttl.mul_f64(1.0 - SPREAD * self.earliness.get().0))
             }
             _ => self.ttl,
         };
-        lifetime.is_some_and(|lifetime| snapshot.read_at.elapsed() >= lifetime)
+        let age = now.saturating_duration_since(snapshot.read_at);
+        lifetime.is_some_and(|lifetime| age >= lifetime)
     }
 
     /// Reads the registry, if it is another than that of `known`.
