@@ -191,9 +191,11 @@ class TestCtrlC:
             s3.close()
 
 
-@pytest.fixture(scope="module")
-def wide_applied(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return wide(tmp_path_factory.mktemp("wide"), 60_000)
+@pytest.fixture(scope="module", params=[1, 4], ids=["one view", "four views at once"])
+def wide_applied(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Applied:
+    return wide(tmp_path_factory.mktemp("wide"), 60_000, views=request.param)
 
 
 class TestCtrlCWhileMaterializing:

@@ -54,8 +54,10 @@ def plain(folder: Path, table: pa.Table | None = None) -> Applied:
     return applied
 
 
-def wide(folder: Path, count: int) -> Applied:
-    """A view `wide` of `count` drivers with many features: long enough to be disturbed."""
+def wide(folder: Path, count: int, views: int = 1) -> Applied:
+    """A view `wide` of `count` drivers with many features: long enough to be disturbed; and more
+    of the same, `wide_1` and so on, if there are to be several.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "wide.parquet"
     base = pa.array([i / 7 for i in range(count)])
@@ -70,17 +72,21 @@ def wide(folder: Path, count: int) -> Applied:
         path,
     )
     driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
-    view = FeatureView(
-        name="wide",
-        entities=[driver],
-        ttl=timedelta(days=1),
-        schema=[
-            Field(name="driver_id", dtype=Int64),
-            *(Field(name=f"f_{i}", dtype=Float64) for i in range(WIDE_FEATURES)),
-        ],
-        source=file_source(path),
-    )
-    return apply(folder / "applied", [driver, view])
+    source = file_source(path)
+    definitions = [
+        FeatureView(
+            name=f"wide_{number}" if number else "wide",
+            entities=[driver],
+            ttl=timedelta(days=1),
+            schema=[
+                Field(name="driver_id", dtype=Int64),
+                *(Field(name=f"f_{i}", dtype=Float64) for i in range(WIDE_FEATURES)),
+            ],
+            source=source,
+        )
+        for number in range(views)
+    ]
+    return apply(folder / "applied", [driver, *definitions])
 
 
 # Materializes everything in the repo that is its argument.
