@@ -71,6 +71,8 @@ pub enum ErrorKind {
     StoreInvalid,
     /// Entity rows lack a join key that a requested view needs.
     JoinKeyMissing,
+    /// An entity frame has no column that says when its rows are, or several that might.
+    EntityTimestampMissing,
     /// Entity rows lack a value that an on-demand view takes from the request.
     RequestDataMissing,
     /// A feature service is served from ready-made vectors, and some are not there.
@@ -126,6 +128,7 @@ impl ErrorKind {
         ErrorKind::StoreRefused,
         ErrorKind::StoreInvalid,
         ErrorKind::JoinKeyMissing,
+        ErrorKind::EntityTimestampMissing,
         ErrorKind::RequestDataMissing,
         ErrorKind::PrecomputedMissing,
         ErrorKind::Unauthenticated,

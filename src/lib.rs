@@ -11,7 +11,7 @@
 //! | L1 | [`cloud`] | clients of object stores, and their credentials |
 //! | L2 | [`registry`], [`store`] | where definitions and online rows live |
 //! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
-//! | L4 | [`materialize`] | the one place where offline meets online |
+//! | L4 | [`materialize`], [`history`] | where offline meets online; features as they were known |
 //! | L5 | [`server`] | features over HTTP, as `feast serve` has it |
 //! | L6 | `py` | Python bindings, behind the feature `python` |
 //! | L6 | `fuzz` | what is fuzzed, for tests and fuzzers only |
@@ -35,6 +35,7 @@ pub mod store;
 pub mod offline;
 pub mod online;
 
+pub mod history;
 pub mod materialize;
 
 pub mod server;

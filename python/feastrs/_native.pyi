@@ -8,6 +8,8 @@ import numpy
 from typing_extensions import Self, disjoint_base
 
 __all__ = [
+    "HistoricalJob",
+    "HistoricalResult",
     "LoopReads",
     "MetricsExporter",
     "OnlineReader",
@@ -131,6 +133,13 @@ class Store:
     def start_write_frame(
         self, feature_views: list[str], frame: object, reads: LoopReads, future: object
     ) -> int: ...
+    def historical(
+        self,
+        frame: object,
+        features: object,
+        full_feature_names: bool,
+        filter_by_created: bool,
+    ) -> HistoricalJob: ...
     def server_app(self, host: object) -> ServerApp: ...
 
 # -- asgi.rs
@@ -229,6 +238,30 @@ class ResponseBase:
     @property
     def _result(self) -> OnlineResult: ...
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]: ...
+
+# -- history.rs
+
+@final
+class HistoricalJob:
+    @property
+    def feature_names(self) -> list[str]: ...
+    @property
+    def frame_columns(self) -> list[str]: ...
+    @property
+    def references(self) -> list[str]: ...
+    @property
+    def time_column(self) -> str: ...
+    @property
+    def full_feature_names(self) -> bool: ...
+    @property
+    def on_demand(self) -> list[tuple[str, str, bytes, list[str]]]: ...
+    def time_range(self) -> tuple[int, int] | None: ...
+    def run(self, progress: object | None = None) -> HistoricalResult: ...
+
+@final
+class HistoricalResult:
+    def __len__(self) -> int: ...
+    def arrow_c_stream(self, requested_schema: object | None = None) -> object: ...
 
 # -- metrics.rs
 

@@ -24,7 +24,6 @@ _FEAST_ONLY = frozenset(
         "disable_feature_view",
         "enable_feature_view",
         "get_feature_server_endpoint",
-        "get_historical_features",
         "get_label_view",
         "get_permission",
         "get_saved_dataset",

@@ -91,6 +91,10 @@ class JoinKeyMissingError(FeastrsError, KeyError):
     """The entity rows lack a join key that a requested view needs."""
 
 
+class EntityTimestampInferenceException(FeastrsError, ValueError):
+    """An entity frame has no column that says when its rows are, or several that might."""
+
+
 class RequestDataNotFoundInEntityRowsException(FeastrsError, KeyError):
     """The entity rows lack a value that an on-demand view takes from the request."""
 
@@ -208,6 +212,7 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "ObjectNotFound": FeastObjectNotFoundException,
     "FeatureNameCollision": FeatureNameCollisionError,
     "JoinKeyMissing": JoinKeyMissingError,
+    "EntityTimestampMissing": EntityTimestampInferenceException,
     "RequestDataMissing": RequestDataNotFoundInEntityRowsException,
     "PrecomputedMissing": PrecomputedVectorsMissingError,
     "RegistryNotFound": RegistryNotFoundError,

@@ -13,6 +13,7 @@ from feastrs import errors, objects
 from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
 from feastrs.delegation import or_by_feast
+from feastrs.historical import HistoricalReads
 from feastrs.materialization import MaterializationError, MaterializationReport, ViewReport
 from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Project
 from feastrs.online_reader import OnlineReader
@@ -27,7 +28,7 @@ _LOG = logging.getLogger("feastrs")
 _Tagged = TypeVar("_Tagged", DataSource, Entity, FeatureService, FeatureView, Project)
 
 
-class FeatureStore(OnlineWrites):
+class FeatureStore(OnlineWrites, HistoricalReads):
     """A feature repository: its definitions, its online store, and what moves between them.
 
     Takes the place of ``feast.FeatureStore``: the same names, parameters and defaults. It does

@@ -45,16 +45,29 @@ def finish(result: OnlineResult) -> OnlineResult:
         return result
     computed = []
     for position, (name, definition, features) in enumerate(wanted):
-        view = _view(name, definition)
-        outputs = _run(view, result.on_demand_inputs(position), len(result))
-        computed.append([_serialized(view, outputs, feature, len(result)) for feature in features])
+        found = view(name, definition)
+        outputs = _run(found, result.on_demand_inputs(position), len(result))
+        computed.append([_serialized(found, outputs, one, len(result)) for one in features])
     return result.with_computed(computed)
 
 
-def _view(name: str, definition: bytes) -> Any:
-    """Feast's object of an on-demand view."""
-    view = _views.get(definition)
-    if view is None:
+def view(name: str, definition: bytes) -> Any:
+    """Feast's object of an on-demand view.
+
+    Args:
+        name: its name, for messages.
+        definition: the serialized ``OnDemandFeatureView``.
+
+    Raises:
+        feastrs.errors.NeedsFeastError: feast is not installed.
+
+    Example:
+        >>> from feastrs import on_demand
+        >>> callable(on_demand.view)
+        True
+    """
+    known = _views.get(definition)
+    if known is None:
         try:
             from feast.on_demand_feature_view import OnDemandFeatureView
             from feast.protos.feast.core.OnDemandFeatureView_pb2 import (
@@ -65,11 +78,72 @@ def _view(name: str, definition: bytes) -> Any:
                 f"'{name}' is an on-demand feature view: only Feast itself can run its function; "
                 "install it with pip install 'feastrs[feast]'"
             ) from missing
-        view = OnDemandFeatureView.from_proto(Message.FromString(definition))
+        known = OnDemandFeatureView.from_proto(Message.FromString(definition))
         if len(_views) >= _MAX_VIEWS:
             _views.clear()
-        _views[definition] = view
-    return view
+        _views[definition] = known
+    return known
+
+
+def columns(
+    of: Any, table: Any, request_name: str, wanted: Sequence[str], full_feature_names: bool
+) -> dict[str, Any]:
+    """What an on-demand view computes from the rows of an Arrow table.
+
+    Args:
+        of: the view, as Feast's object.
+        table: a ``pyarrow.Table`` with its inputs.
+        request_name: the name by which the request knows it.
+        wanted: names of the columns that are asked for.
+        full_feature_names: columns are named ``view__feature``.
+
+    Returns:
+        Name to values, an Arrow array.
+
+    Raises:
+        feastrs.errors.TypeMismatchError: the function gave another number of rows, or no such
+            column.
+
+    Example:
+        >>> from feastrs import on_demand
+        >>> callable(on_demand.columns)
+        True
+    """
+    import pyarrow
+
+    inputs = _with_both_names(of, table)
+    if of.singleton:
+        outputs = pyarrow.table(_run(of, inputs.to_pydict(), inputs.num_rows))
+    else:
+        outputs = of.feature_transformation.transform_arrow(inputs, of.features)
+    computed = {}
+    for name in wanted:
+        short = name.removeprefix(f"{request_name}__") if full_feature_names else name
+        names = (short, f"{of.name}__{short}", name)
+        found = next((one for one in names if one in outputs.column_names), None)
+        if found is None or outputs.num_rows != table.num_rows:
+            what = "no column" if found is None else f"{outputs.num_rows} values of"
+            raise errors.exception_class("TypeMismatch")(
+                f"on demand feature view '{of.name}' gave {what} '{short}' for "
+                f"{table.num_rows} rows; it must give one value for each row"
+            )
+        computed[name] = outputs.column(found)
+    return computed
+
+
+def _with_both_names(of: Any, table: Any) -> Any:
+    """The table with each input under its short name and its full one, where they are plain."""
+    projections = of.source_feature_view_projections.values()
+    inputs = [(one.name, feature.name) for one in projections for feature in one.features]
+    shorts = [short for _, short in inputs]
+    names = list(table.column_names)
+    for view_name, short in inputs:
+        full = f"{view_name}__{short}"
+        if full not in names and short in names:
+            table = table.append_column(full, table.column(short))
+        elif short not in names and shorts.count(short) == 1:
+            table = table.append_column(short, table.column(full))
+    return table
 
 
 def _run(view: Any, inputs: dict[str, list[Any]], rows: int) -> dict[str, Any]:

@@ -109,27 +109,7 @@ class OnlineResponse(ResponseBase):
             ValueError: ``kind`` is another one, or a column and ``default_value`` make no tensor.
             ImportError: PyTorch is not installed (``pip install 'feastrs[torch]'``).
         """
-        if kind != "torch":
-            raise ValueError(f"kind is {kind!r}; the only one that is supported is 'torch'")
-        try:
-            import torch
-        except ImportError as missing:
-            raise ImportError(
-                "to_tensor needs PyTorch; install it with pip install 'feastrs[torch]'"
-            ) from missing
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        columns: dict[str, torch.Tensor | list[Any]] = {}
-        for name, values in self.to_dict().items():
-            present = next((value for value in values if value is not None), default_value)
-            filled = [default_value if value is None else value for value in values]
-            if not isinstance(present, (int, float)):
-                columns[name] = filled
-                continue
-            try:
-                columns[name] = torch.tensor(filled, device=device)
-            except Exception as error:
-                raise ValueError(f"the values of '{name}' make no tensor: {error}") from error
-        return columns
+        return tensors(self.to_dict(), kind, default_value)
 
     @property
     def proto(self) -> GetOnlineFeaturesResponse:
@@ -197,3 +177,45 @@ class ArrowStream:
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._result.arrow_c_stream(requested_schema, self._include_event_timestamps)
+
+
+def tensors(
+    columns: dict[str, list[Any]], kind: str, default_value: Any
+) -> dict[str, torch.Tensor | list[Any]]:
+    """Columns as PyTorch tensors, or as lists where they hold no numbers.
+
+    Args:
+        columns: name to values.
+        kind: ``torch``, the only one there is.
+        default_value: stands where a value is None.
+
+    Raises:
+        ValueError: ``kind`` is another one, or a column and ``default_value`` make no tensor.
+        ImportError: PyTorch is not installed.
+
+    Example:
+        >>> from feastrs.online_response import tensors
+        >>> callable(tensors)
+        True
+    """
+    if kind != "torch":
+        raise ValueError(f"kind is {kind!r}; the only one that is supported is 'torch'")
+    try:
+        import torch
+    except ImportError as missing:
+        raise ImportError(
+            "to_tensor needs PyTorch; install it with pip install 'feastrs[torch]'"
+        ) from missing
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    made: dict[str, torch.Tensor | list[Any]] = {}
+    for name, values in columns.items():
+        present = next((value for value in values if value is not None), default_value)
+        filled = [default_value if value is None else value for value in values]
+        if not isinstance(present, (int, float)):
+            made[name] = filled
+            continue
+        try:
+            made[name] = torch.tensor(filled, device=device)
+        except Exception as error:
+            raise ValueError(f"the values of '{name}' make no tensor: {error}") from error
+    return made

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, StringArray};
 
 use crate::call::Call;
-use crate::cloud::CloudSettings;
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash;
@@ -76,17 +75,12 @@ impl ViewPlan {
             view.features.iter().map(|field| PlannedColumn::new(field, source)).collect();
         let created = &source.created_timestamp_column;
         let mut head: Vec<String> = join_keys.iter().map(|key| key.source_name.clone()).collect();
-        head.push(source_name(source, &source.timestamp_field));
-        head.extend((!created.is_empty()).then(|| source_name(source, created)));
+        head.push(source.source_name(&source.timestamp_field).to_owned());
+        head.extend((!created.is_empty()).then(|| source.source_name(created).to_owned()));
         let plan = ViewPlan {
             view: view.name.clone(),
             stored: stored_view(view, config)?,
-            source: SourceFiles::pin(
-                &source.path,
-                config.repo_path.as_deref(),
-                &cloud_settings(source, config),
-                call,
-            )?,
+            source: SourceFiles::pin_source(source, config, call)?,
             window,
             encoder: key_encoder(join_keys.iter().map(PlannedColumn::typed).collect(), config)?,
             join_keys,
@@ -153,7 +147,7 @@ impl PlannedColumn {
     fn new(field: &Field, source: &DataSource) -> Self {
         PlannedColumn {
             name: field.name.clone(),
-            source_name: source_name(source, &field.name),
+            source_name: source.source_name(&field.name).to_owned(),
             value_type: field.value_type,
         }
     }
@@ -167,24 +161,6 @@ impl PlannedColumn {
 pub(super) fn dummy_entity(rows: usize) -> ArrayRef {
     let values = std::iter::repeat_n(FeatureView::DUMMY_ENTITY_VALUE, rows);
     Arc::new(StringArray::from_iter_values(values))
-}
-
-/// The column that has `name` after the field mapping, which leads from names in the source to
-/// names in the view; the timestamp fields go the same way (`feast/utils.py::_get_column_names`).
-pub(super) fn source_name(source: &DataSource, name: &str) -> String {
-    let mapped = source.field_mapping.iter().rev().find(|(_, to)| to.as_str() == name);
-    mapped.map_or(name, |(from, _)| from).to_owned()
-}
-
-/// How the object store of `source` is reached.
-pub(super) fn cloud_settings(source: &DataSource, config: &RepoConfig) -> CloudSettings {
-    let endpoint = &source.s3_endpoint_override;
-    CloudSettings {
-        endpoint: (!endpoint.is_empty()).then(|| endpoint.clone()),
-        region: config.object_stores.s3_region.clone(),
-        profile: config.object_stores.s3_profile.clone(),
-        is_anonymous: config.object_stores.is_anonymous,
-    }
 }
 
 /// Encodes keys of these columns; of the one that stands for none where there are none.

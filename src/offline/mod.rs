@@ -1,13 +1,15 @@
 //! Batch sources on their way in: which files a source is ([`source`]), on disk or in an object
 //! store (`bucket`, `objects`, `object_file`), their rows
 //! ([`scan`]), their times ([`timestamps`]), and the newest row of each entity: in memory
-//! (`latest`) or past it (`spill`), which [`decider`] chooses. And on their way out: rows added
+//! (`latest`) or past it (`spill`), which [`decider`] chooses; or the row that each label of a
+//! training set knew ([`asof`]). And on their way out: rows added
 //! to a source ([`append`](mod@append), `append_object`).
 //!
 //! Must not know online stores: what is decided here is written by `materialize`.
 
 pub mod append;
 mod append_object;
+pub mod asof;
 mod bucket;
 pub mod decider;
 mod latest;
@@ -27,6 +29,6 @@ pub use decider::{CandidateBatch, Decider};
 pub use latest::{Candidate, KeyHasher};
 pub use null_keys::{NullKeys, null_keys};
 pub use row_set::RowSet;
-pub use scan::{Scan, ScanBatch};
-pub use source::{PinnedFile, SourceFiles};
+pub use scan::{Scan, ScanBatch, ScanGroup};
+pub use source::{PinnedFile, SourceFiles, cloud_settings};
 pub use timestamps::{Moment, TimeWindow, Timestamps};

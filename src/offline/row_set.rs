@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use arrow_buffer::{BooleanBuffer, Buffer};
+
 /// Row numbers below a fixed bound.
 #[derive(Clone, Debug, Default)]
 pub struct RowSet {
@@ -42,6 +44,32 @@ impl RowSet {
         false
     }
 
+    /// For each 64 rows, how many rows of the set are before them: what [`RowSet::rank`] needs.
+    pub fn counts_before(&self) -> Vec<u32> {
+        let mut count = 0;
+        let before = |word: &u64| {
+            let before = count;
+            count += word.count_ones();
+            before
+        };
+        self.words.iter().map(before).collect()
+    }
+
+    /// How many rows of the set are before `row`, which must be below the bound.
+    pub fn rank(&self, counts_before: &[u32], row: u64) -> u32 {
+        let word = (row / 64) as usize;
+        counts_before[word] + (self.words[word] & ((1 << (row % 64)) - 1)).count_ones()
+    }
+
+    /// Which of `rows` are in the set.
+    pub fn mask(&self, rows: Range<u64>) -> BooleanBuffer {
+        let start = (rows.start / 64) as usize;
+        let end = (rows.end.div_ceil(64) as usize).min(self.words.len()).max(start);
+        let words = Buffer::from_slice_ref(&self.words[start.min(end)..end]);
+        let offset = (rows.start % 64) as usize;
+        BooleanBuffer::new(words, offset, (rows.end - rows.start) as usize)
+    }
+
     /// How many rows are in the set.
     pub fn len(&self) -> u64 {
         self.len
@@ -68,6 +96,10 @@ mod tests {
         assert_eq!(set.len(), 4);
         assert!(set.contains(299) && !set.contains(298) && !set.contains(10_000));
         assert!(set.intersects(60..64) && set.intersects(1..65) && set.intersects(64..300));
+        let before = set.counts_before();
+        assert_eq!([0, 63, 64, 65, 299].map(|row| set.rank(&before, row)), [0, 1, 2, 3, 3]);
+        assert_eq!(set.mask(62..66).iter().collect::<Vec<_>>(), [false, true, true, false]);
+        assert_eq!(set.mask(290..300).count_set_bits(), 1);
         assert!(!set.intersects(1..63) && !set.intersects(65..299) && !set.intersects(5..5));
     }
 }

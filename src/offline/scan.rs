@@ -68,27 +68,24 @@ impl ScanBatch {
     }
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
     /// Gives each batch to `take`, in the order of the rows, until it fails. Each
     /// file is compared with what was pinned before it is read and when it has been.
     pub fn run(&self, take: &mut Take<'_>) -> Result<()> {
         let mut groups = self.source.files().iter().flat_map(|pinned| match self.spans(pinned) {
-            Ok(groups) => groups.into_iter().map(|group| Ok((pinned, group))).collect(),
+            Ok(groups) => groups.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error)],
         });
         // Bytes a row, as learned from the rows so far.
         let mut learned = None;
         let mut next = groups.next().transpose()?.map(|group| self.open(group)).transpose()?;
-        while let Some((pinned, group, file)) = next.take() {
+        while let Some((group, file)) = next.take() {
             let mut following = groups.next().transpose()?;
             // What is far away comes while this is decoded.
-            if let Some(far) = following.take_if(|(pinned, _)| pinned.is_far()) {
+            if let Some(far) = following.take_if(|group| group.pinned.is_far()) {
                 next = Some(self.open(far)?);
             }
-            let mut reader = GroupReader { scan: self, pinned, file: &file, learned };
-            reader.read(group, take)?;
-            learned = reader.learned;
-            pinned.verify(&file)?;
+            self.read(group, &file, &mut learned, take)?;
             if let Some(near) = following {
                 next = Some(self.open(near)?);
             }
@@ -96,17 +93,41 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn open<'f>(
+    /// The row groups that [`Scan::run`] would read, in order: to be read by several at once.
+    pub fn groups(&self) -> Result<Vec<ScanGroup<'a>>> {
+        let files = self.source.files().iter().map(|pinned| self.spans(pinned));
+        Ok(files.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// Gives each batch of one row group to `take`, as [`Scan::run`] does.
+    pub fn run_group(&self, group: ScanGroup<'a>, take: &mut Take<'_>) -> Result<()> {
+        let (group, file) = self.open(group)?;
+        self.read(group, &file, &mut None, take)
+    }
+
+    fn read(
         &self,
-        (pinned, group): (&'f PinnedFile, GroupSpans),
-    ) -> Result<(&'f PinnedFile, GroupSpans, OpenFile)> {
+        group: ScanGroup<'a>,
+        file: &OpenFile,
+        learned: &mut Option<usize>,
+        take: &mut Take<'_>,
+    ) -> Result<()> {
+        let pinned = group.pinned;
+        let mut reader = GroupReader { scan: self, pinned, file, learned: *learned };
+        reader.read(group, take)?;
+        *learned = reader.learned;
+        pinned.verify(file)
+    }
+
+    fn open(&self, group: ScanGroup<'a>) -> Result<(ScanGroup<'a>, OpenFile)> {
+        let pinned = group.pinned;
         let metadata = pinned.metadata.metadata().row_group(group.index);
         let wanted = metadata.columns().iter().filter(|chunk| self.wants(chunk)).map(|chunk| {
             let (start, length) = chunk.byte_range();
             start..start + length
         });
         let file = pinned.open(&wanted.collect::<Vec<_>>(), self.batch_bytes as u64 * 2)?;
-        Ok((pinned, group, file))
+        Ok((group, file))
     }
 
     fn wants(&self, chunk: &ColumnChunkMetaData) -> bool {
@@ -115,7 +136,7 @@ impl Scan<'_> {
     }
 
     /// Rows to read of each row group that has any.
-    fn spans(&self, pinned: &PinnedFile) -> Result<Vec<GroupSpans>> {
+    fn spans(&self, pinned: &'a PinnedFile) -> Result<Vec<ScanGroup<'a>>> {
         let keep = self.groups_in_window(pinned)?;
         let mut start = pinned.first_row;
         let mut groups = Vec::new();
@@ -127,7 +148,7 @@ impl Scan<'_> {
                 Some(rows) => blocks(start..end, rows),
             };
             if spans.iter().any(|span| !span.is_empty()) {
-                groups.push(GroupSpans { index, first_row: start, spans });
+                groups.push(ScanGroup { pinned, index, first_row: start, spans });
             }
             start = end;
         }
@@ -164,13 +185,19 @@ impl Scan<'_> {
 }
 
 /// The rows to read of one row group.
-struct GroupSpans {
+pub struct ScanGroup<'a> {
+    pinned: &'a PinnedFile,
     index: usize,
     first_row: u64,
     spans: VecDeque<Range<u64>>,
 }
 
-impl GroupSpans {
+impl ScanGroup<'_> {
+    /// How many rows.
+    pub fn rows(&self) -> u64 {
+        self.spans.iter().map(|span| span.end - span.start).sum()
+    }
+
     fn selection(&self) -> RowSelection {
         let mut selectors = Vec::new();
         let mut at = self.first_row;
@@ -226,7 +253,7 @@ struct GroupReader<'a> {
 impl GroupReader<'_> {
     /// Reads one row group. The reader is built anew, from the row it had come to, when rows
     /// turn out to be much larger or smaller than its batch size supposed.
-    fn read(&mut self, mut group: GroupSpans, take: &mut Take<'_>) -> Result<()> {
+    fn read(&mut self, mut group: ScanGroup<'_>, take: &mut Take<'_>) -> Result<()> {
         while !group.spans.is_empty() {
             let batch_rows = self.batch_rows(group.index);
             let reader = self.reader(&group, batch_rows)?;
@@ -245,7 +272,7 @@ impl GroupReader<'_> {
         Ok(())
     }
 
-    fn reader(&self, group: &GroupSpans, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
+    fn reader(&self, group: &ScanGroup<'_>, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
         let (file, metadata) = (self.file.clone(), self.pinned.metadata.clone());
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_projection(ProjectionMask::roots(

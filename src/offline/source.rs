@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arrow_schema::DataType;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
@@ -22,7 +23,9 @@ use super::object_file::{ObjectFile, ObjectRead};
 use super::objects;
 use crate::call::Call;
 use crate::cloud::{CloudSettings, Purpose};
+use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::registry::DataSource;
 
 /// The files of one source, in the order in which their rows count.
 #[derive(Clone, Debug)]
@@ -102,6 +105,12 @@ impl SourceFiles {
             files.push(PinnedFile::on_disk(found)?);
         }
         Ok(SourceFiles::of(files, StopSwitch::default()))
+    }
+
+    /// Finds and pins the files of `source`.
+    pub fn pin_source(source: &DataSource, config: &RepoConfig, call: &Call<'_>) -> Result<Self> {
+        let settings = cloud_settings(source, config);
+        SourceFiles::pin(&source.path, config.repo_path.as_deref(), &settings, call)
     }
 
     fn of(mut files: Vec<PinnedFile>, stop: StopSwitch) -> Self {
@@ -185,6 +194,21 @@ impl PinnedFile {
             || self.partitions.iter().any(|(column, _)| column == name)
     }
 
+    /// The type of the column of that name, as rows have it; `None` if there is no such column.
+    pub fn column_type(&self, name: &str) -> Option<DataType> {
+        if let Some((_, field)) = self.metadata.schema().column_with_name(name) {
+            return Some(match field.data_type() {
+                DataType::Dictionary(_, values) => values.as_ref().clone(),
+                other => other.clone(),
+            });
+        }
+        let value = self.partitions.iter().find(|(column, _)| column == name);
+        value.map(|(_, value)| match value {
+            FolderValue::Number(_) => DataType::Int64,
+            FolderValue::Null | FolderValue::Text(_) => DataType::Utf8,
+        })
+    }
+
     fn has_column_twice(&self, name: &str) -> bool {
         let fields = self.metadata.schema().fields();
         fields.iter().filter(|field| field.name() == name).nth(1).is_some()
@@ -230,6 +254,17 @@ impl PinnedFile {
         };
         let now = file.metadata().map_err(|cause| unreadable(path, cause))?;
         if Stamp::of(&now) == *stamp { Ok(()) } else { Err(changed(&self.name)) }
+    }
+}
+
+/// How the object store of `source` is reached.
+pub fn cloud_settings(source: &DataSource, config: &RepoConfig) -> CloudSettings {
+    let endpoint = &source.s3_endpoint_override;
+    CloudSettings {
+        endpoint: (!endpoint.is_empty()).then(|| endpoint.clone()),
+        region: config.object_stores.s3_region.clone(),
+        profile: config.object_stores.s3_profile.clone(),
+        is_anonymous: config.object_stores.is_anonymous,
     }
 }
 

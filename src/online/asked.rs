@@ -11,7 +11,7 @@ use super::plan::{FeatureSet, PlanOptions};
 use super::reference::FeatureRef;
 
 /// The features of a request, each with its view.
-pub(super) struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// The features, in the order asked.
     pub refs: Vec<FeatureRef>,
     /// The name of the service, where its features are made beforehand.
@@ -22,7 +22,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// A requested view: the catalog's, or a version of it, seen through a projection.
-pub(super) struct AskedView<'a> {
+pub(crate) struct AskedView<'a> {
     /// The view.
     pub view: Cow<'a, FeatureView>,
     /// From its join keys to those of the request.
@@ -34,7 +34,7 @@ pub(super) struct AskedView<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         catalog: &'a Catalog,
         features: FeatureSet<'a>,
         options: &PlanOptions,
@@ -50,14 +50,14 @@ impl<'a> Asked<'a> {
     }
 
     /// The features, each with its view.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&FeatureRef, &AskedView<'a>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&FeatureRef, &AskedView<'a>)> {
         self.refs.iter().zip(&self.view_of).map(|(one, &view)| (one, &self.views[view]))
     }
 }
 
 impl<'a> AskedView<'a> {
     /// The view itself, whoever asks.
-    pub(super) fn of_catalog(
+    pub(crate) fn of_catalog(
         view: &'a FeatureView,
         join_key_map: Option<&'a BTreeMap<String, String>>,
     ) -> Self {

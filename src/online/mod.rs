@@ -18,6 +18,9 @@ pub mod precomputed;
 pub mod read;
 pub mod reference;
 
+pub(crate) use asked::{Asked, AskedView};
+pub(crate) use plan::{check_collisions, field};
+
 pub use answer::{FeatureVector, OnlineFeatures, Status, Statuses};
 pub use found::{Answer, AnswerColumn, StoreTime, Tally, Values};
 pub use message::ViewVersion;

@@ -357,7 +357,7 @@ fn stored_view(view: &FeatureView, versioned_views: bool) -> StoredView {
 }
 
 /// The feature of that name.
-pub(super) fn field<'v>(view: &'v FeatureView, feature: &str) -> Result<&'v Field> {
+pub(crate) fn field<'v>(view: &'v FeatureView, feature: &str) -> Result<&'v Field> {
     view.features.iter().find(|field| field.name == feature).ok_or_else(|| {
         let known: Vec<&str> = view.features.iter().map(|f| f.name.as_str()).collect();
         Error::new(
@@ -371,7 +371,7 @@ pub(super) fn field<'v>(view: &'v FeatureView, feature: &str) -> Result<&'v Fiel
     })
 }
 
-fn check_collisions(refs: &[FeatureRef], full_feature_names: bool) -> Result<()> {
+pub(crate) fn check_collisions(refs: &[FeatureRef], full_feature_names: bool) -> Result<()> {
     let mut seen: HashMap<String, usize> = HashMap::with_capacity(refs.len());
     for reference in refs {
         *seen.entry(reference.column_name(full_feature_names)).or_default() += 1;

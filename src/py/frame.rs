@@ -93,7 +93,7 @@ pub fn arrow_batches(frame: &Bound<'_, PyAny>) -> PyResult<Vec<RecordBatch>> {
 }
 
 /// An instance of a class that only pandas has made: it need not be imported for others.
-fn is_pandas(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub fn is_pandas(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
     let modules = frame.py().import(intern!(frame.py(), "sys"))?.getattr("modules")?;
     let Ok(pandas) = modules.get_item(intern!(frame.py(), "pandas")) else { return Ok(false) };
     match pandas.getattr_opt(intern!(frame.py(), "DataFrame"))? {
@@ -218,7 +218,7 @@ fn of_objects(values: &Bound<'_, PyAny>, column: &FrameColumn) -> PyResult<Cells
 }
 
 /// The column as an Arrow array; `None` where it has to be looked at object by object.
-fn array(values: &Bound<'_, PyAny>) -> PyResult<Option<ArrayRef>> {
+pub fn array(values: &Bound<'_, PyAny>) -> PyResult<Option<ArrayRef>> {
     if values.is_instance_of::<PyList>() {
         return Ok(None);
     }

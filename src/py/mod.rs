@@ -12,6 +12,7 @@ mod event_loop;
 mod fork;
 mod frame;
 mod frame_write;
+mod history;
 mod host;
 mod logging;
 mod materialize;
@@ -51,5 +52,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<answer::ResponseBase>()?;
     module.add_class::<materialize::ViewReport>()?;
     module.add_class::<asgi::ServerApp>()?;
+    module.add_class::<history::HistoricalJob>()?;
+    module.add_class::<history::HistoricalResult>()?;
     Ok(())
 }

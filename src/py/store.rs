@@ -13,6 +13,7 @@ use pyo3::types::PyDict;
 use crate::call::now_micros;
 use crate::config::{self, OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::HistoryPlan;
 use crate::key::KeyVersion;
 use crate::materialize::frame::FramePlans;
 use crate::materialize::{divide, frame};
@@ -28,6 +29,7 @@ use super::answer::OnlineResult;
 use super::asgi::ServerApp;
 use super::event_loop::LoopReads;
 use super::frame_write::{self, FrameWrite, Written};
+use super::history::HistoricalJob;
 use super::host::PythonHost;
 use super::logging;
 use super::materialize::{self, PyOutcome};
@@ -245,6 +247,25 @@ impl Store {
     fn give_registry(&self, py: Python<'_>, registry: PyBackedBytes) -> PyResult<()> {
         py.detach(|| self.registry()?.give(&registry))?;
         Ok(())
+    }
+
+    /// A historical retrieval: `features`, as they were known at each row of `frame`.
+    #[pyo3(signature = (frame, features, full_feature_names, filter_by_created))]
+    fn historical(
+        &self,
+        frame: &Bound<'_, PyAny>,
+        features: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+        filter_by_created: bool,
+    ) -> PyResult<HistoricalJob> {
+        let py = frame.py();
+        let catalog = self.present_catalog(py)?;
+        let features = Request::new(features, full_feature_names)?.features(py)?;
+        let plan = py.detach(|| {
+            let options = self.plan_options(full_feature_names);
+            HistoryPlan::new(&catalog, features.as_set(), &options, &self.config)
+        })?;
+        HistoricalJob::new(plan, self.config.clone(), frame, filter_by_created)
     }
 
     /// The project's name.

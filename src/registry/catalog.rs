@@ -119,6 +119,16 @@ pub struct DataSource {
     pub last_updated_timestamp: Option<i64>,
 }
 
+impl DataSource {
+    /// The column that has `name` after the field mapping, which leads from names in the source
+    /// to names in the view; the timestamp fields go the same way
+    /// (`feast/utils.py::_get_column_names`).
+    pub fn source_name<'a>(&'a self, name: &'a str) -> &'a str {
+        let mapped = self.field_mapping.iter().rev().find(|(_, to)| to.as_str() == name);
+        mapped.map_or(name, |(from, _)| from)
+    }
+}
+
 /// The class of a feature view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViewKind {

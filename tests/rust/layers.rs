@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("online", 3),
     ("offline", 3),
     ("materialize", 4),
+    ("history", 4),
     ("server", 5),
     ("py", 6),
     ("fuzz", 6),

@@ -5,8 +5,7 @@ use arrow_array::RecordBatch;
 use crate::call::Call;
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::materialize::plan::cloud_settings;
-use crate::offline;
+use crate::offline::{self, cloud_settings};
 use crate::registry::FeatureView;
 
 /// Adds the rows to the batch source of each view; gives how many, view by view. Views that

@@ -7,7 +7,7 @@ use arrow_array::ArrayRef;
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyEncoder;
-use crate::materialize::plan::{dummy_entity, key_encoder, source_name, stored_view};
+use crate::materialize::plan::{dummy_entity, key_encoder, stored_view};
 use crate::registry::FeatureView;
 use crate::store::StoredView;
 use crate::value::{PackedBytes, ValueType};
@@ -44,7 +44,7 @@ impl FramePlan {
         };
         let column = |name: &str, value_type| FrameColumn {
             name: name.to_owned(),
-            source_name: source_name(source, name),
+            source_name: source.source_name(name).to_owned(),
             value_type,
         };
         let mut columns = Vec::new();

@@ -249,7 +249,7 @@ def test_a_function_must_give_a_value_for_each_row(repo: Repo) -> None:
 
     result = repo.ours()._native.get_online_features(["plus:rate"], BONUS)
     [(name, definition, _)] = result.on_demand
-    view = on_demand._view(name, definition)
+    view = on_demand.view(name, definition)
     assert isinstance(view, feast.on_demand_feature_view.OnDemandFeatureView)
     with pytest.raises(TypeError, match=r"'plus' gave 1 values of 'rate' for 22 rows"):
         result.with_computed([[[b""]]])
