@@ -8,9 +8,10 @@ use super::ask::{Ask, Features, parse, references};
 use super::auth::Principal;
 use super::entities::to_entities;
 use super::metrics::{Endpoint, Metrics, Outcome, RequestClock};
+use super::render::Rendering;
 use super::reply::Reply;
 use super::serving::{Prepared, Served, Serving, Way};
-use super::{failure, render, validation};
+use super::{failure, validation};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The answer to a request of `principal` with that body. `is_json`: whether its content type
@@ -80,7 +81,7 @@ impl Turn<'_> {
             }
         };
         metrics.read_ends(&prepared.series, &served.answer);
-        let body = render::to_json(&served.answer, &served.view_versions)?;
+        let body = render(&served).await?;
         metrics.written_out(&served.answer);
         Ok(Reply::json(200, body))
     }
@@ -103,4 +104,13 @@ impl Turn<'_> {
             _ => failure::reply(error),
         }
     }
+}
+
+/// The answer as JSON. Between the slices of a large one, other requests have the thread.
+async fn render(served: &Served) -> Result<Vec<u8>> {
+    let mut rendering = Rendering::new(&served.answer);
+    while !rendering.write_slice()? {
+        tokio::task::yield_now().await;
+    }
+    rendering.finish(&served.view_versions)
 }

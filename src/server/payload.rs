@@ -1,5 +1,6 @@
 //! The body of an answer on its way to the client. It holds what its request was admitted with
-//! until it is sent: clients that ask and do not read are bounded, too.
+//! until it is sent: clients that ask and do not read are bounded, too. A large one is sent in
+//! pieces, and between them other connections have the thread.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,11 +8,22 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::task::yield_now;
 
 use super::budget::Share;
 
-/// A body that is there as a whole. `None`: it was taken to be sent.
-pub(super) struct Payload(Option<Held>);
+/// Bytes of a piece: the kernel copies it in a fraction of a millisecond.
+const PIECE: usize = 64 << 10;
+
+/// A body that is there as a whole.
+pub(super) struct Payload {
+    // `None`: all of it was taken to be sent.
+    held: Option<Held>,
+    // Under way between two pieces.
+    pause: Option<Pause>,
+}
+
+type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Bytes, and the admission of the request that they answer.
 pub(super) struct Held {
@@ -21,11 +33,12 @@ pub(super) struct Held {
 
 impl Payload {
     pub(super) fn new(body: Vec<u8>, admitted: Option<Share>) -> Self {
-        Payload(Some(Held { bytes: body.into(), _admitted: admitted }))
+        let held = (!body.is_empty()).then(|| Held { bytes: body.into(), _admitted: admitted });
+        Payload { held, pause: None }
     }
 
     fn left(&self) -> usize {
-        self.0.as_ref().map_or(0, |held| held.bytes.len())
+        self.held.as_ref().map_or(0, |held| held.bytes.len())
     }
 }
 
@@ -35,14 +48,26 @@ impl Body for Payload {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Held>, Infallible>>> {
-        let held = self.0.take().filter(|held| held.has_remaining());
-        Poll::Ready(held.map(|held| Ok(Frame::data(held))))
+        if let Some(pause) = &mut self.pause {
+            std::task::ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        let piece = match &mut self.held {
+            Some(held) if held.bytes.len() > PIECE => {
+                Some(Held { bytes: held.bytes.split_to(PIECE), _admitted: None })
+            }
+            _ => self.held.take(),
+        };
+        if self.held.is_some() {
+            self.pause = Some(Box::pin(yield_now()));
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left() == 0
+        self.held.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -71,20 +96,42 @@ mod tests {
     use super::*;
     use crate::server::budget::Budget;
 
+    fn piece(payload: Pin<&mut Payload>) -> Poll<Held> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        payload.poll_frame(&mut context).map(|frame| {
+            let frame = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
+            frame.unwrap_or_else(|| unreachable!("it is data"))
+        })
+    }
+
     #[test]
     fn the_admission_is_held_until_all_is_sent() {
         let budget = Budget::new(1);
         let mut payload = pin!(Payload::new(b"answer".to_vec(), budget.take(1)));
         assert_eq!(payload.size_hint().exact(), Some(6));
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let Poll::Ready(Some(Ok(frame))) = payload.as_mut().poll_frame(&mut context) else {
-            unreachable!("it is there");
-        };
-        let mut held = frame.into_data().unwrap_or_else(|_| unreachable!("it is data"));
+        let Poll::Ready(mut held) = piece(payload.as_mut()) else { unreachable!("it is there") };
         assert!(payload.is_end_stream());
         held.advance(5);
         assert_eq!((held.chunk(), budget.taken()), (&b"r"[..], 1));
         drop(held);
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn a_large_answer_lets_others_go_first() {
+        let (budget, body): (_, Vec<u8>) =
+            (Budget::new(1), (0..=255).cycle().take(150_000).collect());
+        let mut payload = pin!(Payload::new(body.clone(), budget.take(1)));
+        let (mut sent, mut pauses) = (Vec::new(), 0);
+
+        while !payload.is_end_stream() {
+            match piece(payload.as_mut()) {
+                Poll::Ready(held) => sent.extend_from_slice(held.chunk()),
+                Poll::Pending => pauses += 1,
+            }
+        }
+
+        assert!(sent == body);
+        assert_eq!((pauses, budget.taken()), (2, 0));
     }
 }

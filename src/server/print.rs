@@ -19,40 +19,44 @@ use crate::value::{Column, Layout, ValueType};
 const NULL: &[u8] = b"null";
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// Numbers that are all there, with commas between them.
-pub(super) fn plain(out: &mut Vec<u8>, values: PlainValues<'_>) {
+/// Some rows of numbers that are all there, with commas between them.
+pub(super) fn plain(out: &mut Vec<u8>, values: PlainValues<'_>, rows: Range<usize>) {
     match values {
-        PlainValues::Doubles(values) => list(out, values, |out, value| float(out, *value)),
+        PlainValues::Doubles(values) => {
+            let values = values.get(rows).unwrap_or_default();
+            list(out, values, |out, value| float(out, *value));
+        }
         PlainValues::Integers(values) | PlainValues::Times(values) => {
+            let values = values.get(rows).unwrap_or_default();
             list(out, values, |out, value| integer(out, *value));
         }
     }
 }
 
-/// The values of a column, with commas between them.
-pub(super) fn column(out: &mut Vec<u8>, column: &Column) -> Result<()> {
-    let (values, rows) = (&column.values, 0..column.len());
+/// Some rows of a column, with commas between their values.
+pub(super) fn column(out: &mut Vec<u8>, column: &Column, rows: Range<usize>) -> Result<()> {
+    let values = &column.values;
     if column.layout == Layout::Typed {
         if let Some(element) = column.value_type.element() {
-            lists(out, values, element);
+            lists(out, values, element, rows);
             return Ok(());
         }
         if scalars(out, values, column.value_type, rows.clone(), NULL) {
             return Ok(());
         }
     }
-    for row in rows {
-        comma(out, row);
+    for row in rows.clone() {
+        comma(out, row - rows.start);
         value(out, &column.cell(row)?);
     }
     Ok(())
 }
 
-fn lists(out: &mut Vec<u8>, values: &ArrayRef, element: ValueType) {
+fn lists(out: &mut Vec<u8>, values: &ArrayRef, element: ValueType, rows: Range<usize>) {
     let lists = values.as_list::<i32>();
     let bounds = lists.offsets().windows(2).enumerate();
-    for (row, ends) in bounds {
-        comma(out, row);
+    for (row, ends) in bounds.skip(rows.start).take(rows.len()) {
+        comma(out, row - rows.start);
         if lists.is_null(row) {
             out.extend_from_slice(NULL);
             continue;

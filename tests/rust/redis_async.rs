@@ -3,14 +3,15 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use feastrs::store::redis::RedisStore;
 use feastrs::store::{OnlineStore, StoreReader, StoredGroup, StoredView};
 use feastrs::{Error, ErrorKind, Result, runtime};
+use futures_util::future::join_all;
 
 use crate::redis_rows::{Row, Rows, packed, view, write};
 use crate::redis_server::{RedisServer, Reply, config};
@@ -138,6 +139,49 @@ fn large_reads_take_connections_of_their_own_and_give_them_back() {
         assert!(started.elapsed() < Duration::from_secs(10), "connections stay open");
     }
     assert_eq!(block_on(ask(fixture.reader.as_ref(), 1..2)).unwrap(), expected(1..2));
+}
+
+/// A server does all that came over a connection before it turns to the next: what large reads
+/// have under way is what a small one waits for.
+#[test]
+fn large_reads_together_ask_for_little_at_a_time() {
+    let (address, asked) = silent_server();
+    let store = RedisStore::new(&config(&address), "proj").unwrap();
+    let group = StoredGroup { views: vec![view("wide", 100)], expected_fields: 101 };
+    let reader = store.reader(&[group]);
+
+    block_on(async {
+        let deadline = Some(Instant::now() + Duration::from_millis(300));
+        let large = (0..20).map(|_| ask_until(reader.as_ref(), 0..1000, deadline));
+        for read in join_all(large).await {
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::StoreTimeout);
+        }
+    });
+
+    let asked = String::from_utf8_lossy(&asked.lock().unwrap()).matches("HGETALL").count();
+    assert!((1..=100).contains(&asked), "{asked} of 20,000 keys");
+}
+
+/// Takes what is said to it and never answers; where that is kept.
+fn silent_server() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let heard = Arc::<Mutex<Vec<u8>>>::default();
+    let all = heard.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, all) = (stream.unwrap(), all.clone());
+            thread::spawn(move || {
+                let mut chunk = [0; 4096];
+                while let Ok(count) = stream.read(&mut chunk)
+                    && count > 0
+                {
+                    all.lock().unwrap().extend_from_slice(&chunk[..count]);
+                }
+            });
+        }
+    });
+    (address, heard)
 }
 
 /// Rounds of reads of which some go away at some moment, while the server now stalls and now

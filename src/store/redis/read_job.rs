@@ -86,6 +86,17 @@ impl<'a> ReadJob<'a> {
         self.keys.iter().map(PackedBytes::len).sum()
     }
 
+    /// How many fields the server looks through to answer for the key at `position`, about.
+    pub(super) fn fields(&self, position: Position) -> usize {
+        self.layouts.get(position.group).map_or(0, ReadLayout::fields_of_hash)
+    }
+
+    /// The same for all keys.
+    pub(super) fn field_count(&self) -> usize {
+        let groups = self.keys.iter().zip(self.layouts);
+        groups.map(|(keys, layout)| keys.len().saturating_mul(layout.fields_of_hash())).sum()
+    }
+
     /// Whether the server refused HGETALL and HMGET is used instead.
     pub(super) fn has_given_up_hgetall(&self) -> bool {
         self.has_given_up_hgetall

@@ -45,6 +45,11 @@ impl ReadLayout {
         ReadLayout { rule, views, slots: slot, fields, lookup, copies }
     }
 
+    /// How many fields the hash of an entity has, as far as is known.
+    pub(super) fn fields_of_hash(&self) -> usize {
+        self.rule.fields().max(self.slots)
+    }
+
     /// Puts each field of an HGETALL reply where it belongs; `false` when the reply is none.
     pub(super) fn place<'a>(
         &self,

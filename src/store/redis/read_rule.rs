@@ -55,12 +55,17 @@ impl ReadRule {
         }
     }
 
-    fn pays(&self) -> bool {
-        let Seen { fields, bytes, asked_bytes, has_long_value, .. } = &self.seen;
-        let fields = match fields.load(Ordering::Relaxed) as usize {
+    /// How many fields hashes have, as far as is known.
+    pub(super) fn fields(&self) -> usize {
+        match self.seen.fields.load(Ordering::Relaxed) as usize {
             0 => self.expected,
             seen => seen,
-        };
+        }
+    }
+
+    fn pays(&self) -> bool {
+        let Seen { bytes, asked_bytes, has_long_value, .. } = &self.seen;
+        let fields = self.fields();
         let (bytes, asked_bytes) =
             (bytes.load(Ordering::Relaxed), asked_bytes.load(Ordering::Relaxed));
         if bytes > asked_bytes.saturating_mul(4).saturating_add(SPARE_BYTES) {

@@ -1,5 +1,9 @@
 //! The connections of one process to one server: one that small reads share, and a bounded
 //! number that large reads have each for its own time, so that nobody waits behind them.
+//!
+//! The server does one command after the other, and all that came over one connection before it
+//! turns to the next. So large reads ask for little at a time, and all of them together have but
+//! a few such questions under way: a small read waits for those at most.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,13 +18,19 @@ use crate::store::ConnectionCount;
 
 /// Large reads at one time; a server works on one command after the other anyway.
 const OWN: usize = 8;
-/// Reads of more keys take a connection for themselves.
+/// Reads of more keys take a connection for themselves,
 const SHARED_KEYS: usize = 256;
+/// and so do those for which the server has to look through more fields.
+const SHARED_FIELDS: usize = 8192;
+/// Questions of large reads under way at one time: enough to keep the server busy while answers
+/// travel.
+const LARGE_QUESTIONS: usize = 4;
 
 pub(in super::super) struct Connections {
     shared: Mutex<Option<Arc<Connection>>>,
     idle: Mutex<Vec<Arc<Connection>>>,
     turns: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
 }
 
 impl Default for Connections {
@@ -29,19 +39,21 @@ impl Default for Connections {
             shared: Mutex::new(None),
             idle: Mutex::new(Vec::new()),
             turns: Arc::new(Semaphore::new(OWN)),
+            questions: Arc::new(Semaphore::new(LARGE_QUESTIONS)),
         }
     }
 }
 
 impl Connections {
-    /// A connection for a read of so many keys: for a large one, when it is its turn, one of
-    /// its own.
+    /// A connection for a read of so many keys, whose hashes have so many fields together: for a
+    /// large one, when it is its turn, one of its own.
     pub(in super::super) async fn line(
         self: &Arc<Self>,
         target: &Arc<Target>,
         key_count: usize,
+        field_count: usize,
     ) -> Result<Line> {
-        match key_count <= SHARED_KEYS {
+        match key_count <= SHARED_KEYS && field_count <= SHARED_FIELDS {
             true => self.line_at_once(target),
             false => Ok(Line::Own(self.own(target).await?)),
         }
@@ -65,10 +77,7 @@ impl Connections {
     }
 
     async fn own(self: &Arc<Self>, target: &Arc<Target>) -> Result<Own> {
-        let turn = self.turns.clone().acquire_owned().await.map_err(|source| {
-            // The semaphore is never closed.
-            Error::new(ErrorKind::Internal, "connections are closed").with_source(source)
-        })?;
+        let turn = acquire(&self.turns).await?;
         let connection = match self.usable_idle(target) {
             Some(connection) => connection,
             None => Arc::new(Connection::open(target)?),
@@ -121,6 +130,24 @@ impl Line {
         }
     }
 
+    /// Whether it is that of a large read.
+    pub(in super::super) fn is_own(&self) -> bool {
+        matches!(self, Line::Own(_))
+    }
+
+    /// A turn to ask something, to be held until the answer has come; `None`: it is not this
+    /// read's turn now. Small reads need not wait for theirs, and large ones do only if they
+    /// `may_wait`: one that has questions under way must look after their answers.
+    pub(in super::super) async fn turn(&self, may_wait: bool) -> Result<Option<Turn>> {
+        let Line::Own(own) = self else { return Ok(Some(Turn(None))) };
+        let questions = &own.connections.questions;
+        let turn = match may_wait {
+            true => Some(acquire(questions).await?),
+            false => questions.clone().try_acquire_owned().ok(),
+        };
+        Ok(turn.map(|turn| Turn(Some(turn))))
+    }
+
     /// Lets others have the connection; nothing of this read's may be under way on it.
     pub(in super::super) fn give_back(self) {
         if let Line::Own(own) = self {
@@ -129,11 +156,23 @@ impl Line {
     }
 }
 
+/// A question under way.
+pub(in super::super) struct Turn(
+    #[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>,
+);
+
 /// A connection that nobody else uses. Dropped in the middle of a read, it is closed.
 pub(in super::super) struct Own {
     connection: Arc<Connection>,
     connections: Arc<Connections>,
     _turn: OwnedSemaphorePermit,
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    semaphore.clone().acquire_owned().await.map_err(|source| {
+        // The semaphores are never closed.
+        Error::new(ErrorKind::Internal, "connections are closed").with_source(source)
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -18,4 +18,4 @@ mod stream;
 pub(super) use connection::Coming;
 pub(super) use connections::{Connections, Line};
 pub(super) use failure::Reason;
-pub(super) use reader::{Reader, Stop};
+pub(super) use reader::{CHUNK_FIELDS, Reader, Stop};

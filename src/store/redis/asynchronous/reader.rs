@@ -1,6 +1,9 @@
-//! One read of one server over asynchronous connections. It remembers how far it got, so that it can go on
-//! over another connection or with another command; dropped at any moment, it leaves the
-//! connection in order.
+//! One read of one server over asynchronous connections. It remembers how far it got, so that it
+//! can go on over another connection or with another command; dropped at any moment, it leaves
+//! the connection in order.
+//!
+//! A large read keeps nobody waiting: it asks for few fields at a time, so that the server can
+//! answer others in between, and between answers it lets other tasks have its thread.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -17,6 +20,9 @@ use crate::store::RowSink;
 const CHUNK_BYTES: usize = 64 << 10;
 const CHUNK_KEYS: usize = 512;
 const CHUNKS_IN_FLIGHT: usize = 2;
+/// The same of a large read, in fields of hashes: what a server takes a fraction of a
+/// millisecond for.
+pub(in super::super) const CHUNK_FIELDS: usize = 2048;
 
 /// Why a read can't go on over its connection.
 pub(in super::super) enum Stop {
@@ -70,7 +76,8 @@ impl<'a> Reader<'a> {
     }
 
     async fn read_once(&mut self, pool: &Pool) -> std::result::Result<(), Stop> {
-        let line = pool.asynchronous().line(pool.target(), self.job.key_count()).await?;
+        let (keys, fields) = (self.job.key_count(), self.job.field_count());
+        let line = pool.asynchronous().line(pool.target(), keys, fields).await?;
         self.run(&line, pool.node()).await?;
         line.give_back();
         Ok(())
@@ -78,15 +85,22 @@ impl<'a> Reader<'a> {
 
     /// Reads all that is left to read over `line`.
     async fn run(&mut self, line: &Line, node: &str) -> std::result::Result<(), Stop> {
+        let most_fields = if line.is_own() { CHUNK_FIELDS } else { usize::MAX };
         let (mut unsent, mut coming) = (self.next, VecDeque::new());
         while self.next.is_some() {
             while coming.len() < CHUNKS_IN_FLIGHT && unsent.is_some() {
-                let (commands, rest) = self.chunk(unsent);
-                coming.push_back(line.send(&commands)?);
+                let Some(turn) = line.turn(coming.is_empty()).await? else { break };
+                let (commands, rest) = self.chunk(unsent, most_fields);
+                coming.push_back((line.send(&commands)?, turn));
                 unsent = rest;
             }
-            let Some(first) = coming.pop_front() else { break };
-            if self.take(&first.replies().await?, node)? == Taken::HgetallWithheld {
+            let Some((first, turn)) = coming.pop_front() else { break };
+            let replies = first.replies().await?;
+            drop(turn);
+            if line.is_own() {
+                tokio::task::yield_now().await;
+            }
+            if self.take(&replies, node)? == Taken::HgetallWithheld {
                 // What follows was asked with the command that is refused, too.
                 coming.clear();
                 unsent = self.next;
@@ -96,12 +110,20 @@ impl<'a> Reader<'a> {
     }
 
     /// The commands of the next keys from `position` on, and where those after them begin.
-    fn chunk(&self, position: Option<Position>) -> (CommandBuffer, Option<Position>) {
-        let (mut commands, mut next) = (CommandBuffer::default(), position);
+    fn chunk(
+        &self,
+        position: Option<Position>,
+        most_fields: usize,
+    ) -> (CommandBuffer, Option<Position>) {
+        let (mut commands, mut next, mut fields) = (CommandBuffer::default(), position, 0);
         while let Some(position) = next {
-            if commands.commands() == CHUNK_KEYS || commands.bytes().len() >= CHUNK_BYTES {
+            if commands.commands() == CHUNK_KEYS
+                || commands.bytes().len() >= CHUNK_BYTES
+                || fields >= most_fields
+            {
                 break;
             }
+            fields += self.job.fields(position);
             self.job.encode(position, &mut commands);
             next = self.job.after(position);
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::asynchronous::{Coming, Line, Reason, Stop};
+use super::super::asynchronous::{CHUNK_FIELDS, Coming, Line, Reason, Stop};
 use super::super::codec::{CommandBuffer, Replies, Reply};
 use super::super::pool::Pool;
 use super::super::read_job::ReadJob;
@@ -145,7 +145,8 @@ impl<'a> AsyncClusterReader<'a> {
         }
         let link = self.links.get_mut(lane).ok_or_else(lost_track)?;
         let mut commands = CommandBuffer::default();
-        self.plan.next_chunk(lane, &mut commands);
+        let most_fields = if link.is_own() { CHUNK_FIELDS } else { usize::MAX };
+        self.plan.next_chunk(lane, most_fields, &mut commands);
         link.send(&commands).map_err(|stop| self.stopped(lane, stop))
     }
 
@@ -178,9 +179,14 @@ impl Link {
     /// Takes a line for a lane of so many keys, and waits for its turn where it is to have one
     /// of its own.
     async fn connect(&mut self, key_count: usize) -> Result<()> {
-        let line = self.pool.asynchronous().line(self.pool.target(), key_count).await?;
+        // How many fields they have together is not known of the keys of one node.
+        let line = self.pool.asynchronous().line(self.pool.target(), key_count, 0).await?;
         self.line = Some(line);
         Ok(())
+    }
+
+    fn is_own(&self) -> bool {
+        self.line.as_ref().is_some_and(Line::is_own)
     }
 
     fn send(&mut self, commands: &CommandBuffer) -> std::result::Result<(), Stop> {
@@ -198,6 +204,10 @@ impl Link {
             && let Some(coming) = self.coming.pop_front()
         {
             (self.replies, self.taken) = (coming.replies().await?, 0);
+            if self.is_own() {
+                // Small reads on the same thread go first.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }

@@ -63,22 +63,27 @@ impl Lane {
         !self.unsent.is_empty() && self.sent.len() <= self.last_chunk
     }
 
-    /// Takes the next chunk of questions as asked and appends their commands; the name of the
-    /// last one.
+    /// Takes the next chunk of questions as asked, for about `most_fields` fields of hashes at
+    /// most, and appends their commands; the name of the last one.
     pub(super) fn next_chunk(
         &mut self,
         job: &ReadJob<'_>,
         keys: &[Position],
+        most_fields: usize,
         commands: &mut CommandBuffer,
     ) -> &'static str {
-        let (before, mut name) = (self.sent.len(), "");
-        while commands.commands() < CHUNK_KEYS && commands.bytes().len() < CHUNK_BYTES {
+        let (before, mut name, mut fields) = (self.sent.len(), "", 0);
+        while commands.commands() < CHUNK_KEYS
+            && commands.bytes().len() < CHUNK_BYTES
+            && fields < most_fields
+        {
             let Some(Question { index, is_asking }) = self.unsent.pop_front() else { break };
             let Some(&position) = keys.get(index) else { continue };
             if is_asking {
                 commands.command(&[b"ASKING"]);
                 self.sent.push_back(Sent::Asking);
             }
+            fields += job.fields(position);
             job.encode(position, commands);
             self.sent.push_back(Sent::Key(index));
             name = job.command(position);

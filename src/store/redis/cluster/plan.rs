@@ -232,11 +232,16 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Takes the lane's next chunk as sent and appends its commands to `commands`; the name of
-    /// the last one.
-    pub(super) fn next_chunk(&mut self, lane: usize, commands: &mut CommandBuffer) -> &'static str {
+    /// Takes the lane's next chunk, for about `most_fields` fields of hashes at most, as sent and
+    /// appends its commands to `commands`; the name of the last one.
+    pub(super) fn next_chunk(
+        &mut self,
+        lane: usize,
+        most_fields: usize,
+        commands: &mut CommandBuffer,
+    ) -> &'static str {
         let Some(lane) = self.lanes.get_mut(lane) else { return "" };
-        lane.next_chunk(&self.job, &self.keys, commands)
+        lane.next_chunk(&self.job, &self.keys, most_fields, commands)
     }
 
     /// Takes the next reply of a lane, whose node is called `node` in messages.
@@ -525,7 +530,7 @@ mod tests {
                 Ok(Next::Answer(lane)) => {
                     if plan.lanes()[lane].is_sending() {
                         let mut commands = CommandBuffer::default();
-                        plan.next_chunk(lane, &mut commands);
+                        plan.next_chunk(lane, usize::MAX, &mut commands);
                         let answers = answers(nodes, plan.lanes()[lane].address(), &commands);
                         replies.entry(lane).or_default().extend(answers);
                     }

@@ -116,7 +116,7 @@ impl<'a> ClusterReader<'a> {
         }
         let link = self.links.get_mut(lane).ok_or_else(lost_track)?;
         let lease = link.connect(false, call).map_err(at(lane))?;
-        let command = self.plan.next_chunk(lane, lease.connection.commands());
+        let command = self.plan.next_chunk(lane, usize::MAX, lease.connection.commands());
         lease.connection.set_doing(command);
         lease.connection.send(call).map_err(at(lane))
     }
