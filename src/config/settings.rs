@@ -62,6 +62,24 @@ pub struct RepoConfig {
     pub warnings: Vec<String>,
 }
 
+/// Offline stores that read the files of a source themselves.
+const FILE_STORES: &[&str] = &[
+    "file",
+    "dask",
+    "duckdb",
+    "feast.infra.offline_stores.dask.DaskOfflineStore",
+    "feast.infra.offline_stores.duckdb.DuckDBOfflineStore",
+    "feastrs.feast.FileOfflineStore",
+    "feastrs.feast.files.FileOfflineStore",
+];
+
+impl RepoConfig {
+    /// Whether the offline store is one of files, which the core reads, too.
+    pub fn has_file_store(&self) -> bool {
+        FILE_STORES.contains(&self.offline_store_type.as_str())
+    }
+}
+
 /// `registry:`.
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {

@@ -334,23 +334,12 @@ impl HistoryView {
     }
 }
 
-/// Offline stores whose rows are files.
-const FILE_STORES: [&str; 5] = [
-    "file",
-    "dask",
-    "duckdb",
-    "feastrs.feast.FileOfflineStore",
-    "feastrs.feast.offline.FileOfflineStore",
-];
-
 fn check_offline_store(config: &RepoConfig) -> Result<()> {
-    match config.offline_store_type.as_str() {
-        known if FILE_STORES.contains(&known) => Ok(()),
-        other => Err(Error::new(
-            ErrorKind::NeedsFeast,
-            format!("the offline store '{other}' is Feast's"),
-        )),
+    if config.has_file_store() {
+        return Ok(());
     }
+    let message = format!("the offline store '{}' is Feast's", config.offline_store_type);
+    Err(Error::new(ErrorKind::NeedsFeast, message))
 }
 
 /// The source of `view`, where its rows are what is asked for.

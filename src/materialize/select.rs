@@ -100,9 +100,8 @@ pub fn repo_obstacle(config: &RepoConfig) -> Option<String> {
     if !NATIVE_ENGINES.contains(&config.batch_engine_type.as_str()) {
         return Some(format!("the compute engine '{}' is Feast's", config.batch_engine_type));
     }
-    match config.offline_store_type.as_str() {
-        "file" | "dask" | "duckdb" => {}
-        other => return Some(format!("the offline store '{other}' is Feast's")),
+    if !config.has_file_store() {
+        return Some(format!("the offline store '{}' is Feast's", config.offline_store_type));
     }
     if config.registry.has_s3_arguments && config.registry.path.starts_with("s3://") {
         return Some("the registry is written with s3_additional_kwargs, which are boto3's".into());

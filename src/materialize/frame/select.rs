@@ -100,8 +100,7 @@ fn obstacle(view: &FeatureView) -> Option<&'static str> {
 /// Whether rows can be added to the view's batch source: Parquet on disk or in a bucket, one file
 /// or a folder, whose columns have the names that the view has.
 fn is_appendable(view: &FeatureView, config: &RepoConfig) -> bool {
-    let is_file_store = matches!(config.offline_store_type.as_str(), "file" | "dask" | "duckdb");
-    is_file_store
+    config.has_file_store()
         && view.kind != ViewKind::OnDemand
         && view.batch_source.as_ref().is_some_and(|source| {
             let scheme = source.path.split_once("://").map(|(scheme, _)| scheme);
