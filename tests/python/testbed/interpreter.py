@@ -124,12 +124,23 @@ class Interpreter:
         deadline = time.monotonic() + 30
         last, since = -1, time.monotonic()
         while time.monotonic() - since < 0.2:
-            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks = int(fields[11]) + int(fields[12])
+            ticks = self._ticks()
             if ticks != last:
                 last, since = ticks, time.monotonic()
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+    def wait_until_busy(self) -> None:
+        """Until the process has burned some CPU from now on."""
+        deadline = time.monotonic() + 30
+        first = self._ticks()
+        while self._ticks() < first + 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def _ticks(self) -> int:
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
