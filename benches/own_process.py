@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 
-def child(*arguments: str) -> dict[str, float]:
-    """Runs this file with `arguments` in a new process; its last line is the result."""
+def child(*arguments: str, script: str = __file__) -> dict[str, float]:
+    """Runs `script` with `arguments` in a new process; its last line is the result."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, *arguments],
+        [sys.executable, "-W", "ignore", script, *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "python"))
 
 from concurrency import concurrent_reads  # noqa: E402
+from histories import History, growth_table  # noqa: E402
 from materializations import Materializations  # noqa: E402
 from measure import QUICK, Bound, Job, Rounds  # noqa: E402
 from reads import Reads  # noqa: E402
@@ -41,7 +42,7 @@ from writes import Writes  # noqa: E402
 if TYPE_CHECKING:
     from testbed.redis_server import RedisServer
 
-PARTS = ("materializations", "writes", "reads", "servers", "serving")
+PARTS = ("materializations", "writes", "history", "reads", "servers", "serving")
 
 
 # -- jobs -----------------------------------------------------------------------------------
@@ -56,6 +57,7 @@ class Bench:
     rounds: Rounds
     jobs: list[Job] = field(default_factory=list)
     bounds: list[Bound] = field(default_factory=list)
+    growth: list[str] = field(default_factory=list)
 
     def run(self, parts: tuple[str, ...]) -> None:
         if "materializations" in parts:
@@ -71,6 +73,11 @@ class Bench:
             self.jobs += writes.jobs
             with self.server.client() as client:
                 client.flushall()
+        if "history" in parts:
+            history = History(self.folder / "history", self.rounds)
+            history.run()
+            self.jobs += history.jobs
+            self.growth = history.growth
         if not {"reads", "servers", "serving"} & set(parts):
             return
         reads = Reads(self.folder / "reads", self.server, self.rounds)
@@ -99,7 +106,7 @@ def report(bench: Bench, mode: str) -> str:
     limits = "| what | limit | feastrs | of the limit | spread | target | met |"
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}"
-        for name in ("feast", "feastrs", "pandas", "pyarrow", "redis")
+        for name in ("feast", "feastrs", "pandas", "pyarrow", "polars", "duckdb", "redis")
     )
     with bench.server.client() as client:
         redis_version = client.info("server")["redis_version"]
@@ -134,6 +141,7 @@ def report(bench: Bench, mode: str) -> str:
             "|---|---|---|---|---|---|---|",
             *(bound.line() for bound in bench.bounds),
             "",
+            *growth_table(bench.growth),
         ]
     )
 
