@@ -29,10 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feastrs.feast.engine import MaterializationEngine, MaterializationEngineConfig
+    from feastrs.feast.files import FileOfflineStore, FileOfflineStoreConfig
     from feastrs.feast.redis import RedisOnlineStore, RedisOnlineStoreConfig
     from feastrs.feast.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 
 __all__ = [
+    "FileOfflineStore",
+    "FileOfflineStoreConfig",
     "MaterializationEngine",
     "MaterializationEngineConfig",
     "RedisOnlineStore",
@@ -42,6 +45,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "FileOfflineStore": "feastrs.feast.files",
+    "FileOfflineStoreConfig": "feastrs.feast.files",
     "MaterializationEngine": "feastrs.feast.engine",
     "MaterializationEngineConfig": "feastrs.feast.engine",
     "RedisOnlineStore": "feastrs.feast.redis",

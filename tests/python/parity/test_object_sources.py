@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from feast.errors import SavedDatasetLocationAlreadyExists
+from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 
 import feastrs
 from feastrs import errors
@@ -261,6 +263,101 @@ class TestWhatIsWrongIsNamed:
         store = {"type": "file", "s3_profile": "nobodys"}
         repo = of_s3(s3, tmp_path, "one.parquet", offline_store=store)
         self.refused(repo, PermissionError, "'nobodys'")
+
+
+class TestPointInTimeJoins:
+    LABELS = pa.table(
+        {
+            "driver_id": pa.array([0, 3, 99, 7, 12, 3], pa.int64()),
+            "event_timestamp": pa.array([AT] * 6, TIME),
+        }
+    )
+
+    def joined(self, repo: Repo) -> pa.Table:
+        return pa.table(repo.ours().get_historical_features(self.LABELS, ["v:x"]).to_arrow())
+
+    @pytest.mark.parametrize("key", ["one.parquet", "days", "days/*/part-*.parquet", "days/day=2"])
+    def test_on_s3_as_on_a_disk(self, key: str, s3: S3Server, tmp_path: Path) -> None:
+        write_tree(tmp_path / "tree")
+        upload(s3, tmp_path / "tree")
+        far = of_s3(s3, tmp_path / "far", key)
+        near = open_repo(tmp_path / "near", str(tmp_path / "tree" / key))
+        s3.requests.clear()
+
+        found = self.joined(far)
+
+        assert found.equals(self.joined(near))
+        assert 0 < found["x"].null_count < 6
+        gets = [status for method, path, status in s3.requests if ".parquet" in path]
+        assert set(gets) <= {200, 206}
+
+    def test_on_google_cloud_storage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        server = GcsServer()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        write_tree(tmp_path / "tree")
+        for name in TREE:
+            server.objects[f"/{BUCKET}/{name}"] = ((tmp_path / "tree" / name).read_bytes(), 1)
+        try:
+            far = open_repo(tmp_path / "far", f"gs://{BUCKET}/days")
+            near = open_repo(tmp_path / "near", str(tmp_path / "tree" / "days"))
+            assert self.joined(far).equals(self.joined(near))
+        finally:
+            server.close()
+
+    def test_on_the_web(self, s3: S3Server, tmp_path: Path) -> None:
+        write_tree(tmp_path / "tree")
+        upload(s3, tmp_path / "tree")
+        far = open_repo(tmp_path / "far", f"{s3.url}/{BUCKET}/one.parquet")
+        assert self.joined(far)["x"].to_pylist() == [0.0, None, None, None, None, None]
+
+    def test_what_fails_for_a_moment_is_asked_for_again(self, s3: S3Server, tmp_path: Path) -> None:
+        write_tree(tmp_path / "tree")
+        upload(s3, tmp_path / "tree")
+        repo = of_s3(s3, tmp_path, "one.parquet")
+        answers = iter(["503 Slow Down", None, "500 Oops", None, "503 Slow Down"])
+        s3.before = lambda _: next(answers, None)
+        assert self.joined(repo)["x"][0].as_py() == 0.0
+
+    def test_an_object_that_changes_is_noticed(self, s3: S3Server, tmp_path: Path) -> None:
+        write_tree(tmp_path / "tree")
+        upload(s3, tmp_path / "tree")
+        repo = of_s3(s3, tmp_path, "one.parquet")
+        again = (tmp_path / "tree" / "days/day=2/part-2.parquet").read_bytes()
+        looks: list[str] = []
+
+        def change(environ: dict[str, Any]) -> None:
+            if environ["REQUEST_METHOD"] == "GET" and "HTTP_RANGE" in environ:
+                looks.append(environ["HTTP_RANGE"])
+                # The first was for the footer.
+                if len(looks) == 2:
+                    s3.client().put_object(Bucket=BUCKET, Key="one.parquet", Body=again)
+
+        s3.before = change
+        with pytest.raises(errors.SourceChangedError, match=rf"s3://{BUCKET}/one\.parquet"):
+            self.joined(repo)
+
+    def test_an_unchanged_feast_reads_and_saves_there(self, s3: S3Server, tmp_path: Path) -> None:
+        write_tree(tmp_path / "tree")
+        upload(s3, tmp_path / "tree")
+        store = {"type": "feastrs.feast.FileOfflineStore"}
+        repo = of_s3(s3, tmp_path, "one.parquet", offline_store=store)
+        feasts = repo.stock()
+        job: Any = feasts.get_historical_features(self.LABELS.to_pandas(), ["v:x"])
+        storage = SavedDatasetFileStorage(
+            path=f"s3://{BUCKET}/saved.parquet", s3_endpoint_override=s3.url
+        )
+        job.persist(storage)
+        with pytest.raises(SavedDatasetLocationAlreadyExists):
+            job.persist(storage)
+        body = s3.client().get_object(Bucket=BUCKET, Key="saved.parquet")["Body"].read()
+        assert pq.read_table(pa.BufferReader(body))["x"].to_pylist()[:2] == [0.0, None]
+
+        source = feasts.get_feature_view("v").batch_source
+        offline_store = feasts._get_provider().offline_store  # type: ignore[attr-defined]
+        pulled = offline_store.pull_latest_from_table_or_query(
+            feasts.config, source, ["driver_id"], ["x"], "event_timestamp", None, EARLY, LATE
+        )
+        assert pulled.to_arrow()["x"].to_pylist() == [0.0, 0.5, 1.0]
 
 
 def test_google_cloud_storage(
