@@ -13,6 +13,7 @@ FIRST_DRIVER = 1_001
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
 DAYS = 21
 CORRECTIONS = 400
+OFFERS = 12_000
 MICROSECONDS_A_DAY = 86_400_000_000
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -35,6 +36,14 @@ PROFILES = pa.schema(
         ("vehicle", pa.string()),
         ("is_licensed", pa.bool_()),
         ("languages", pa.list_(pa.string())),
+    ]
+)
+OFFERED = pa.schema(
+    [
+        ("driver_id", pa.int64()),
+        ("event_timestamp", TIMESTAMP),
+        ("surge", pa.float32()),
+        ("taken", pa.bool_()),
     ]
 )
 CITIES = ["Berlin", "Göteborg", "Kraków", "Lisboa", "Nairobi", "São Paulo", "Taipei", "東京"]
@@ -103,10 +112,37 @@ def profiles(random: np.random.Generator) -> pa.Table:
     )
 
 
+def offers(random: np.random.Generator, stats: pa.Table) -> pa.Table:
+    """What a model is to learn from: offers of rides, and whether the driver took them.
+
+    Who took many offers by yesterday's numbers takes this one more often, and so does everybody
+    when prices surge. Some drivers are so new that nothing is known of them.
+    """
+    drivers = random.integers(FIRST_DRIVER, FIRST_DRIVER + DRIVERS + 20, OFFERS)
+    seconds = np.sort(random.integers(0, DAYS * 86_400, OFFERS))
+    row = seconds // 86_400 * DRIVERS + np.minimum(drivers - FIRST_DRIVER, DRIVERS - 1)
+    conv_rate = stats["conv_rate"].to_numpy()[row]
+    surge = (1 + random.gamma(1.5, 0.2, OFFERS)).round(2).astype(np.float32)
+    wish = 7 * (conv_rate - 0.67) + 3 * (surge - 1.3)
+    return pa.table(
+        {
+            "driver_id": drivers,
+            "event_timestamp": pa.array(
+                int(FIRST_DAY.timestamp() * 1_000_000) + seconds * 1_000_000, TIMESTAMP
+            ),
+            "surge": surge,
+            "taken": random.random(OFFERS) < 1 / (1 + np.exp(-wish)),
+        },
+        schema=OFFERED,
+    )
+
+
 def main() -> None:
     DATA.mkdir(exist_ok=True)
     random = np.random.default_rng(7)
-    for name, table in [("driver_stats", stats(random)), ("driver_profile", profiles(random))]:
+    tables = {"driver_stats": stats(random), "driver_profile": profiles(random)}
+    tables["offers"] = offers(random, tables["driver_stats"])
+    for name, table in tables.items():
         path = DATA / f"{name}.parquet"
         pq.write_table(table, path, compression="zstd", row_group_size=16_384)
         print(f"{path}: {table.num_rows:,} rows, {path.stat().st_size // 1024} KB")
