@@ -84,8 +84,8 @@ class FileOfflineStore(DaskOfflineStore):
         try:
             if frame is None or isinstance(frame, str):
                 raise errors.NeedsFeastError("there is no frame of label rows")
-            native = open_store(config, _serialized(feature_views, asked, project))
-            names = _features(feature_views, asked)
+            serialized, names = _registry(feature_views, asked, project)
+            native = open_store(config, serialized)
             job = native.historical(
                 frame, names, bool(full_feature_names), bool(filter_by_created_timestamp)
             )
@@ -166,7 +166,8 @@ class FileOfflineStore(DaskOfflineStore):
             ValueError: columns are missing or unknown.
         """
         try:
-            native = open_store(config, _serialized([feature_view], [], config.project))
+            serialized, _ = _registry([feature_view], [], config.project)
+            native = open_store(config, serialized)
             native.append_frame([feature_view.name], table)
         except errors.NeedsFeastError as reason:
             _LOG.info("writing by Feast's file store: %s", reason)
@@ -182,47 +183,50 @@ def _without(on_demand: Sequence[Any], references: list[str]) -> list[str]:
     return [one for one in references if one.split(":")[0] not in names]
 
 
-def _is_plain(views: Sequence[Any]) -> bool:
-    """Whether the views go by their own names and keys."""
-    return not any(view.projection.name_alias or view.projection.join_key_map for view in views)
+def _registry(
+    views: Sequence[Any], references: list[str], project: str
+) -> tuple[bytes, list[str] | FeatureService]:
+    """A registry of these views alone, and what it is asked for.
 
-
-def _features(views: Sequence[Any], references: list[str]) -> Any:
-    """What the core is asked for: references, or the service that stands for them."""
-    return references if _is_plain(views) else _service(views, references)
-
-
-def _service(views: Sequence[Any], references: list[str]) -> FeatureService:
-    chosen = []
-    for view in views:
-        prefix = f"{view.projection.name_to_use()}:"
-        names = [one.removeprefix(prefix) for one in references if one.startswith(prefix)]
-        chosen.append(_projected(view, names))
-    service = FeatureService(name=_ASKED, features=[])
-    service.feature_view_projections = chosen
-    return service
-
-
-def _projected(view: Any, names: list[str]) -> Any:
-    by_name = {feature.name: feature for feature in view.features}
-    projection = copy.copy(view.projection)
-    projection.features = [by_name[name] for name in names]
-    return projection
-
-
-def _serialized(views: Sequence[Any], references: list[str], project: str) -> bytes:
-    """A registry of these views alone."""
+    That is the references as they are, or where views come by other names, with other keys or in
+    other versions, a service: there each view has a name of its own.
+    """
     message = Registry(version_id="given")
-    for view in {view.name: view for view in views}.values():
-        is_stream = isinstance(view, StreamFeatureView)
-        listed = (message.stream_feature_views if is_stream else message.feature_views).add()
-        listed.CopyFrom(view.to_proto())
-        listed.spec.project = project
-        if not listed.spec.entities:
-            # As it is written where it is applied.
-            listed.spec.entities.append(DUMMY_ENTITY_NAME)
-    if not _is_plain(views):
-        service = message.feature_services.add()
-        service.CopyFrom(_service(views, references).to_proto())
-        service.spec.project = project
-    return bytes(message.SerializeToString(deterministic=True))
+    is_plain = not any("@" in one for one in references) and not any(
+        view.projection.name_alias or view.projection.join_key_map for view in views
+    )
+    for number, view in enumerate(views):
+        name = view.name if is_plain else f"{_ASKED}{number}"
+        _add_view(message, view, name, project)
+    if is_plain:
+        return bytes(message.SerializeToString(deterministic=True)), references
+    service = message.feature_services.add()
+    service.spec.name, service.spec.project = _ASKED, project
+    for number, view in enumerate(views):
+        projection = service.spec.features.add()
+        projection.CopyFrom(_projection(view, references))
+        projection.feature_view_name = f"{_ASKED}{number}"
+        projection.feature_view_name_alias = view.projection.name_alias or view.name
+        projection.ClearField("version_tag")
+    serialized = bytes(message.SerializeToString(deterministic=True))
+    return serialized, FeatureService(name=_ASKED, features=[])
+
+
+def _add_view(message: Any, view: Any, name: str, project: str) -> None:
+    is_stream = isinstance(view, StreamFeatureView)
+    added = (message.stream_feature_views if is_stream else message.feature_views).add()
+    added.CopyFrom(view.to_proto())
+    added.spec.name, added.spec.project = name, project
+    if not added.spec.entities:
+        # As it is written where it is applied.
+        added.spec.entities.append(DUMMY_ENTITY_NAME)
+
+
+def _projection(view: Any, references: list[str]) -> Any:
+    """The view's part of a service, with those features that are asked of it."""
+    prefix = f"{view.projection.name_to_use()}:"
+    by_name = {feature.name: feature for feature in view.features}
+    asked = (one.removeprefix(prefix) for one in references if one.startswith(prefix))
+    projection = copy.copy(view.projection)
+    projection.features = [by_name[name] for name in asked]
+    return projection.to_proto()

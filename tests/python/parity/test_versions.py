@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import feast
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from feast import Entity, FeatureService, FeatureView, Field, ValueType
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64
@@ -215,3 +217,32 @@ def test_versions_of_an_on_demand_view(redis7: RedisServer, tmp_path: Path) -> N
             repo, lambda store, ask=ask: store.get_online_features(ask, ROWS).to_dict()
         )
         assert answer["y"][0] == (1.0 if ask == ["scaled@v0:y"] else 1.5)
+
+
+@pytest.mark.parametrize("full_feature_names", [False, True])
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_training_data_of_a_version(
+    request_name: str, full_feature_names: bool, repo: Repo
+) -> None:
+    """By Feast's duckdb store, by our offline store in an unchanged Feast, and by feastrs."""
+
+    def with_store(kind: str) -> feast.FeatureStore:
+        file = repo.folder / "history.yaml"
+        file.write_text(yaml.safe_dump(repo.config | {"offline_store": {"type": kind}}))
+        return feast.FeatureStore(repo_path=str(repo.folder), fs_yaml_file=file)
+
+    labels = pd.DataFrame(ROWS).assign(event_timestamp=AT)
+    expected, plugged, ours = (
+        store.get_historical_features(labels, REQUESTS[request_name], full_feature_names).to_df()
+        for store in (
+            with_store("duckdb"),
+            with_store("feastrs.feast.FileOfflineStore"),
+            repo.ours(),
+        )
+    )
+    expected = expected.sort_values("driver_id", ignore_index=True)
+    names = [name for name in expected if name not in labels]
+    assert expected[names].notna().to_numpy().sum() == 2 * len(names)
+    for found in (plugged, ours):
+        assert set(found) == set(expected)
+        pd.testing.assert_frame_equal(found[names], expected[names], check_dtype=False)
