@@ -12,7 +12,7 @@
 //! | L2 | [`registry`], [`store`] | where definitions and online rows live |
 //! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
 //! | L4 | [`materialize`], [`history`] | where offline meets online; features as they were known |
-//! | L5 | [`server`] | features over HTTP, as `feast serve` has it |
+//! | L5 | [`server`] | features over HTTP and gRPC, as `feast serve` and `feast listen` have them |
 //! | L6 | `py` | Python bindings, behind the feature `python` |
 //! | L6 | `fuzz` | what is fuzzed, for tests and fuzzers only |
 #![deny(unsafe_code)]

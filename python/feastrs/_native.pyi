@@ -168,7 +168,8 @@ class Server:
         store: Store,
         python: object,
         host: str,
-        port: int,
+        port: int | None,
+        grpc_port: int | None,
         workers: int,
         keep_alive: float,
         access_log: bool,
@@ -178,7 +179,9 @@ class Server:
         metrics_port: int | None,
     ) -> Server: ...
     @property
-    def address(self) -> tuple[str, int]: ...
+    def address(self) -> tuple[str, int] | None: ...
+    @property
+    def grpc_address(self) -> tuple[str, int] | None: ...
     @property
     def metrics_port(self) -> int | None: ...
     def stop(self) -> None: ...

@@ -1,7 +1,8 @@
-"""The feature server: what ``feast serve`` answers, in one process and without the GIL.
+"""The feature server: what ``feast serve`` and ``feast listen`` answer, without the GIL.
 
-:func:`serve` blocks until the process is told to stop; :class:`Server` runs beside other Python
-code.
+It is one process, which speaks HTTP, gRPC, or both.
+:func:`serve` and :func:`listen` block until the process is told to stop; :class:`Server` runs
+beside other Python code.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _LOG = logging.getLogger("feastrs.server")
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a server takes on. What is beyond is refused, each with a status code of its own.
+    """How much a server takes on, on each port. What is beyond is refused, each with a status code.
+
+    The codes below are HTTP's. Over gRPC they are RESOURCE_EXHAUSTED, INVALID_ARGUMENT for rows and
+    features, and DEADLINE_EXCEEDED for time; connections that are too many are closed.
 
     Example:
         >>> from feastrs.server import Limits
@@ -78,7 +82,8 @@ class Server:
     Args:
         store: whose features it serves.
         host: the name or address to listen on.
-        port: the port; 0 for any that is free.
+        port: the port for HTTP; 0 for any that is free, None for no HTTP.
+        grpc_port: the port for gRPC; 0 for any that is free, None for no gRPC.
         no_access_log: leave out the line of JSON on standard output for each request.
         workers: threads, one for each core unless said otherwise. Feast's processes are not
             needed: no request waits for another's.
@@ -108,8 +113,9 @@ class Server:
         self,
         store: FeatureStore,
         host: str = "127.0.0.1",
-        port: int = 6566,
+        port: int | None = 6566,
         *,
+        grpc_port: int | None = None,
         no_access_log: bool = False,
         workers: int | None = None,
         keep_alive_timeout: float = 30,
@@ -119,6 +125,8 @@ class Server:
         limits: Limits | None = None,
         metrics_port: int | None = None,
     ) -> None:
+        if port is None and grpc_port is None:
+            raise ValueError("a server needs a port: for HTTP, for gRPC, or for both")
         if bool(tls_key_path) != bool(tls_cert_path):
             raise ValueError("TLS needs both tls_key_path and tls_cert_path")
         tls = (
@@ -132,6 +140,7 @@ class Server:
             Host(store),
             host,
             port,
+            grpc_port,
             workers or os.cpu_count() or 1,
             keep_alive_timeout,
             not no_access_log,
@@ -143,9 +152,15 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens, such as ``http://127.0.0.1:6566``."""
-        host, port = self._native.address
-        return f"{self._scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        """Where it listens for HTTP, such as ``http://127.0.0.1:6566``; empty: nowhere."""
+        address = self._native.address
+        return f"{self._scheme}://{_joined(*address)}" if address else ""
+
+    @property
+    def grpc_address(self) -> str:
+        """Where it listens for gRPC, such as ``127.0.0.1:50051``; empty: nowhere."""
+        address = self._native.grpc_address
+        return _joined(*address) if address else ""
 
     @property
     def metrics_url(self) -> str | None:
@@ -187,6 +202,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 6566,
     *,
+    grpc_port: int | None = None,
     no_access_log: bool = False,
     workers: int | None = None,
     keep_alive_timeout: float = 30,
@@ -205,6 +221,7 @@ def serve(
         store: whose features to serve.
         host: as for :class:`Server`, and so are the others.
         port: the port.
+        grpc_port: another port, for gRPC.
         no_access_log: no access log.
         workers: threads.
         keep_alive_timeout: seconds.
@@ -221,22 +238,86 @@ def serve(
         >>> from feastrs import FeatureStore, server
         >>> server.serve(FeatureStore("examples/driver_stats"))  # doctest: +SKIP
     """
-    server = Server(
+    _run(
         store,
-        host,
-        port,
-        no_access_log=no_access_log,
-        workers=workers,
-        keep_alive_timeout=keep_alive_timeout,
-        registry_ttl_sec=registry_ttl_sec,
-        tls_key_path=tls_key_path,
-        tls_cert_path=tls_cert_path,
-        limits=limits,
-        metrics_port=metrics_port,
+        Server(
+            store,
+            host,
+            port,
+            grpc_port=grpc_port,
+            no_access_log=no_access_log,
+            workers=workers,
+            keep_alive_timeout=keep_alive_timeout,
+            registry_ttl_sec=registry_ttl_sec,
+            tls_key_path=tls_key_path,
+            tls_cert_path=tls_cert_path,
+            limits=limits,
+            metrics_port=metrics_port,
+        ),
     )
+
+
+def listen(
+    store: FeatureStore,
+    address: str = "localhost:50051",
+    *,
+    no_access_log: bool = False,
+    max_workers: int | None = None,
+    registry_ttl_sec: float = 5,
+    tls_key_path: str | os.PathLike[str] | None = None,
+    tls_cert_path: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    metrics_port: int | None = None,
+) -> None:
+    """Serves features over gRPC, in place of ``feast listen``, until the process is told to stop.
+
+    Signals end it as they end :func:`serve`.
+
+    Args:
+        store: whose features to serve.
+        address: host and port, such as ``[::]:50051``.
+        no_access_log: as for :class:`Server`, and so are the others.
+        max_workers: threads.
+        registry_ttl_sec: seconds.
+        tls_key_path: file of the private key.
+        tls_cert_path: file of the certificate.
+        limits: how much it takes on.
+        metrics_port: another port for metrics.
+
+    Raises:
+        ValueError: the address is none.
+        KeyboardInterrupt: it was ended by Ctrl-C.
+
+    Example:
+        >>> from feastrs import FeatureStore, server
+        >>> server.listen(FeatureStore("examples/driver_stats"))  # doctest: +SKIP
+    """
+    host, port = _divided(address)
+    _run(
+        store,
+        Server(
+            store,
+            host,
+            None,
+            grpc_port=port,
+            no_access_log=no_access_log,
+            workers=max_workers,
+            registry_ttl_sec=registry_ttl_sec,
+            tls_key_path=tls_key_path,
+            tls_cert_path=tls_cert_path,
+            limits=limits,
+            metrics_port=metrics_port,
+        ),
+    )
+
+
+def _run(store: FeatureStore, server: Server) -> None:
+    """Waits until a server has ended, which signals make it do."""
+    places = [server.url] if server.url else []
+    places += [f"{server.grpc_address} (gRPC)"] if server.grpc_address else []
     with _stopped_by_signals(server._native) as interrupted:
         # Whoever reads this may send a signal at once.
-        _LOG.info("serving project %s on %s", store.project, server.url)
+        _LOG.info("serving project %s on %s", store.project, " and ".join(places))
         try:
             server.wait()
         except BaseException:
@@ -244,6 +325,19 @@ def serve(
             raise
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _joined(host: str, port: int) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _divided(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"the address {address!r} is no host and port, such as localhost:50051")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return host or "0.0.0.0", int(port)
 
 
 @contextlib.contextmanager

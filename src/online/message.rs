@@ -6,11 +6,14 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::ValueType;
 use crate::value::arrow::encode_column;
-use crate::value::wire::ColumnDecoder;
 use crate::value::wire::reader::{Payload, Reader, malformed, text};
-use crate::value::wire::writer::{SIZED, VARINT, put_message, put_sized, put_tag, put_varint};
+use crate::value::wire::writer::{
+    FIXED64, SIZED, VARINT, put_message, put_sized, put_tag, put_varint, varint_len,
+};
+use crate::value::wire::{ColumnDecoder, PlainValues};
 
 use super::answer::{FeatureVector, OnlineFeatures, Status, Statuses};
+use super::found::{Answer, AnswerColumn, Values};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
@@ -26,27 +29,119 @@ pub struct ViewVersion {
 /// The answer as the message's bytes. `view_versions` are empty unless they were asked for.
 pub fn encode(answer: &OnlineFeatures, view_versions: &[ViewVersion]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    put_message(&mut out, 1, |out| put_metadata(out, answer, view_versions))?;
+    let names = answer.vectors.iter().map(|vector| Ok(&*vector.name));
+    put_message(&mut out, 1, |out| put_metadata(out, names, view_versions))?;
     let mut times: Option<(&Arc<Vec<i64>>, Vec<u8>)> = None;
     for vector in &answer.vectors {
         // The features of a view share their times: they are written once and copied.
         let known = times.take().filter(|(known, _)| Arc::ptr_eq(known, &vector.event_timestamps));
-        let (key, written) =
-            known.unwrap_or_else(|| (&vector.event_timestamps, encode_times(vector)));
+        let (key, written) = known
+            .unwrap_or_else(|| (&vector.event_timestamps, encode_times(&vector.event_timestamps)));
         put_message(&mut out, 2, |out| put_vector(out, vector, &written))?;
         times = Some((key, written));
     }
     Ok(out)
 }
 
-fn put_metadata(
+/// Appends the same for an answer as it lies in memory, for which no column is made; column by
+/// column, so that whoever writes it can do other things in between.
+pub struct AnswerWriter<'a> {
+    answer: &'a Answer,
+    // The next column.
+    next: usize,
+    // Those of columns without times.
+    no_times: Vec<u8>,
+    // The times that were written last: the features of a view share theirs.
+    times: Option<(&'a Arc<Vec<i64>>, Vec<u8>)>,
+}
+
+impl<'a> AnswerWriter<'a> {
+    /// Writes `answer`.
+    pub fn new(answer: &'a Answer) -> Self {
+        AnswerWriter { answer, next: 0, no_times: [0x1a, 0].repeat(answer.rows()), times: None }
+    }
+
+    /// What comes before the columns. `view_versions` are empty unless they were asked for.
+    pub fn put_metadata(&self, out: &mut Vec<u8>, view_versions: &[ViewVersion]) -> Result<()> {
+        let names = (0..self.answer.width()).map(|index| Ok(self.answer.column(index)?.name));
+        put_message(out, 1, |out| put_metadata(out, names, view_versions))
+    }
+
+    /// The next column; whether there was one.
+    pub fn put_column(&mut self, out: &mut Vec<u8>) -> Result<bool> {
+        if self.next == self.answer.width() {
+            return Ok(false);
+        }
+        let column = self.answer.column(self.next)?;
+        self.next += 1;
+        let times = match column.event_timestamps {
+            None => &self.no_times,
+            Some(moments) => {
+                let known = self.times.take().filter(|(known, _)| Arc::ptr_eq(known, moments));
+                &self.times.insert(known.unwrap_or_else(|| (moments, encode_times(moments)))).1
+            }
+        };
+        put_message(out, 2, |out| put_column(out, &column, self.answer.rows(), times))?;
+        Ok(true)
+    }
+}
+
+fn put_column(
     out: &mut Vec<u8>,
-    answer: &OnlineFeatures,
+    column: &AnswerColumn<'_>,
+    rows: usize,
+    times: &[u8],
+) -> Result<()> {
+    match &column.values {
+        Values::Plain(values) => put_plain(out, *values),
+        Values::Column(column) => {
+            encode_column(column)?.iter().for_each(|value| put_sized(out, 1, value));
+        }
+    }
+    put_tag(out, 2, SIZED);
+    put_varint(out, rows as u64);
+    match column.statuses.filter(|statuses| !statuses.are_all_present()) {
+        None => out.resize(out.len() + rows, Status::Present as u8),
+        Some(statuses) => out.extend(statuses.iter().map(|status| status as u8)),
+    }
+    out.extend_from_slice(times);
+    Ok(())
+}
+
+/// Each value as a field of the vector, which holds one field of the value.
+fn put_plain(out: &mut Vec<u8>, values: PlainValues<'_>) {
+    let varints = |out: &mut Vec<u8>, values: &[i64], field: ValueType| {
+        for &number in values {
+            put_tag(out, 1, SIZED);
+            put_varint(out, 1 + varint_len(number as u64) as u64);
+            put_tag(out, field as u32, VARINT);
+            put_varint(out, number as u64);
+        }
+    };
+    match values {
+        PlainValues::Doubles(values) => {
+            for number in values {
+                put_tag(out, 1, SIZED);
+                put_varint(out, 9);
+                put_tag(out, ValueType::Double as u32, FIXED64);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        PlainValues::Integers(values) => varints(out, values, ValueType::Int64),
+        PlainValues::Times(values) => varints(out, values, ValueType::UnixTimestamp),
+    }
+}
+
+fn put_metadata<'a>(
+    out: &mut Vec<u8>,
+    mut names: impl Iterator<Item = Result<&'a str>>,
     view_versions: &[ViewVersion],
 ) -> Result<()> {
     put_message(out, 1, |out| {
-        answer.vectors.iter().for_each(|vector| put_sized(out, 1, vector.name.as_bytes()));
-        Ok::<(), Error>(())
+        names.try_for_each(|name| {
+            put_sized(out, 1, name?.as_bytes());
+            Ok::<(), Error>(())
+        })
     })?;
     for one in view_versions {
         put_message(out, 2, |out| {
@@ -71,9 +166,9 @@ fn put_vector(out: &mut Vec<u8>, vector: &FeatureVector, times: &[u8]) -> Result
     Ok(())
 }
 
-fn encode_times(vector: &FeatureVector) -> Vec<u8> {
-    let mut out = Vec::with_capacity(vector.event_timestamps.len() * 10);
-    for &micros in vector.event_timestamps.iter() {
+fn encode_times(moments: &[i64]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(moments.len() * 10);
+    for &micros in moments {
         let mut time = Vec::with_capacity(16);
         let parts = [
             (1, micros.div_euclid(MICROS_PER_SECOND)),
@@ -222,6 +317,7 @@ fn unequal() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::wire::Value;
 
     fn vector(name: &str, value_type: ValueType, values: &[&[u8]]) -> FeatureVector {
         let mut decoder = ColumnDecoder::new(value_type, values.len());
@@ -264,6 +360,39 @@ mod tests {
         let column = &again.vectors[0].column;
         assert_eq!(column.cell(0).unwrap().value_type(), ValueType::String);
         assert!(column.is_null(1));
+    }
+
+    #[test]
+    fn an_answer_is_the_same_from_memory() {
+        let vectors = vec![
+            vector("key", ValueType::Int64, &[&[0x20, 1], &[0x20, 2]]),
+            vector("x", ValueType::Double, &[&[0x12, 1, b'a'], &[]]),
+        ];
+        let answer = OnlineFeatures { vectors, join_keys: 1, rows: 2 };
+        let versions = [ViewVersion { view: "v".to_owned(), version: 3 }];
+        let mut bytes = Vec::new();
+
+        let as_read = Answer::from(answer.clone());
+        let mut writer = AnswerWriter::new(&as_read);
+        writer.put_metadata(&mut bytes, &versions).unwrap();
+        while writer.put_column(&mut bytes).unwrap() {}
+
+        assert_eq!(bytes, encode(&answer, &versions).unwrap());
+    }
+
+    #[test]
+    fn plain_values_are_values() {
+        let mut bytes = Vec::new();
+        put_plain(&mut bytes, PlainValues::Integers(&[-1, 300]));
+        put_plain(&mut bytes, PlainValues::Doubles(&[0.5]));
+        put_plain(&mut bytes, PlainValues::Times(&[7]));
+
+        let mut expected = Vec::new();
+        for value in [Value::Int64(-1), Value::Int64(300), Value::Double(0.5)] {
+            put_sized(&mut expected, 1, &value.to_bytes());
+        }
+        put_sized(&mut expected, 1, &Value::UnixTimestamp(7).to_bytes());
+        assert_eq!(bytes, expected);
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //! run no Python; who waits for its end does so without the GIL, and looks at signals meanwhile.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
 use crate::call::{Interrupt, WAIT_SLICE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
-use crate::server::{self, Limits, Options, TlsFiles};
+use crate::server::{self, App, Limits, Options, Protocol, TlsFiles};
 
 use super::logging;
 use super::signals::Signals;
@@ -30,13 +31,20 @@ struct PyLimits {
     shutdown_timeout: f64,
 }
 
-/// A server that runs until it is stopped.
+/// A server that runs until it is stopped: of HTTP, of gRPC, or of both, on a port each.
 #[pyclass(frozen, module = "feastrs._native")]
-pub struct Server(server::Server);
+pub struct Server {
+    http: Option<server::Server>,
+    grpc: Option<server::Server>,
+}
+
+/// How long an HTTP/2 connection of gRPC may idle: clients keep them for good.
+const GRPC_KEEP_ALIVE: Duration = Duration::from_secs(600);
 
 #[pymethods]
 impl Server {
-    /// Starts to serve the features of `store`; `python` is a `feastrs.hosting.Host`.
+    /// Starts to serve the features of `store`; `python` is a `feastrs.hosting.Host`. Without
+    /// `port` there is no HTTP, without `grpc_port` no gRPC.
     #[staticmethod]
     #[expect(clippy::too_many_arguments, reason = "what Python passes, one by one")]
     fn start(
@@ -44,7 +52,8 @@ impl Server {
         store: &Store,
         python: Py<PyAny>,
         host: String,
-        port: u16,
+        port: Option<u16>,
+        grpc_port: Option<u16>,
         workers: usize,
         keep_alive: f64,
         access_log: bool,
@@ -57,8 +66,9 @@ impl Server {
         let registry_ttl = seconds("registry_ttl_sec", registry_ttl)?;
         let options = Options {
             host,
-            port,
+            port: port.or(grpc_port).unwrap_or_default(),
             tls,
+            protocol: Protocol::Http,
             access_log,
             registry_ttl: (!registry_ttl.is_zero()).then_some(registry_ttl),
             metrics_port: metrics_port.or(store.metrics_port()),
@@ -67,39 +77,45 @@ impl Server {
 
         let started = py.detach(|| {
             runtime::set_workers(workers);
-            server::Server::start(store.app(python, &options.limits)?, options)
+            let app = store.app(python, &options.limits)?;
+            Self::start_each(&app, options, port.is_some(), grpc_port)
         });
         logging::hand_over(py);
 
-        Ok(Server(started?))
+        Ok(started?)
     }
 
-    /// Where it listens: host and port.
+    /// Where it listens for HTTP: host and port; `None`: nowhere.
     #[getter]
-    fn address(&self) -> (String, u16) {
-        let address = self.0.address();
-        (address.ip().to_string(), address.port())
+    fn address(&self) -> Option<(String, u16)> {
+        self.http.as_ref().map(address)
+    }
+
+    /// Where it listens for gRPC: host and port; `None`: nowhere.
+    #[getter]
+    fn grpc_address(&self) -> Option<(String, u16)> {
+        self.grpc.as_ref().map(address)
     }
 
     /// The port on which metrics are served beside; `None`: there is none.
     #[getter]
     fn metrics_port(&self) -> Option<u16> {
-        self.0.metrics_address().map(|address| address.port())
+        self.each().find_map(server::Server::metrics_address).map(|address| address.port())
     }
 
     /// Begins to stop: what is in flight ends, connections are closed.
     fn stop(&self) {
-        self.0.stop();
+        self.each().for_each(server::Server::stop);
     }
 
     /// The same, taking nothing new from now on.
     fn stop_soon(&self) {
-        self.0.stop_soon();
+        self.each().for_each(server::Server::stop_soon);
     }
 
     /// Gives up what is in flight.
     fn stop_now(&self) {
-        self.0.stop_now();
+        self.each().for_each(server::Server::stop_now);
     }
 
     /// Waits for the end, at most for `timeout` seconds; whether it has come.
@@ -115,11 +131,48 @@ impl Server {
 }
 
 impl Server {
+    fn start_each(
+        app: &Arc<App>,
+        options: Options,
+        speaks_http: bool,
+        grpc_port: Option<u16>,
+    ) -> Result<Self> {
+        let beside = Options {
+            port: grpc_port.unwrap_or_default(),
+            protocol: Protocol::Grpc,
+            limits: Limits { keep_alive: GRPC_KEEP_ALIVE, ..options.limits.clone() },
+            // Where both run, HTTP's looks after these.
+            registry_ttl: options.registry_ttl.filter(|_| !speaks_http),
+            metrics_port: options.metrics_port.filter(|_| !speaks_http),
+            ..options.clone()
+        };
+        let start = |options| server::Server::start(app.clone(), options);
+        Ok(Server {
+            http: speaks_http.then(|| start(options)).transpose()?,
+            grpc: grpc_port.map(|_| start(beside)).transpose()?,
+        })
+    }
+
+    fn each(&self) -> impl Iterator<Item = &server::Server> {
+        self.http.iter().chain(&self.grpc)
+    }
+
+    /// Waits for so long for the end of both; whether it has come.
+    fn wait_each(&self, timeout: Duration) -> Result<bool> {
+        let end = Instant::now() + timeout;
+        for server in self.each() {
+            if !server.wait(end.saturating_duration_since(Instant::now()))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn wait_interruptibly(&self, timeout: Option<Duration>) -> Result<bool> {
         let mut left = timeout.unwrap_or(Duration::MAX);
         loop {
             let slice = left.min(WAIT_SLICE);
-            if self.0.wait(slice)? {
+            if self.wait_each(slice)? {
                 return Ok(true);
             }
             Signals.check()?;
@@ -147,6 +200,11 @@ impl PyLimits {
             shutdown_timeout: seconds("shutdown_timeout", self.shutdown_timeout)?,
         })
     }
+}
+
+fn address(server: &server::Server) -> (String, u16) {
+    let address = server.address();
+    (address.ip().to_string(), address.port())
 }
 
 fn seconds(name: &str, value: f64) -> Result<Duration> {

@@ -37,6 +37,20 @@ pub(super) struct Entry<'a> {
     pub(super) begun: Instant,
     /// Status and bytes of the body.
     pub(super) answer: Option<(u16, usize)>,
+    /// The name of the code with which a call of gRPC ended, whose status says nothing of it.
+    pub(super) grpc_status: Option<&'static str>,
+}
+
+impl<'a> Entry<'a> {
+    /// The line of a request that is not answered yet.
+    pub(super) fn new(
+        log: &'a AccessLog,
+        head: &'a Parts,
+        client: SocketAddr,
+        begun: Instant,
+    ) -> Self {
+        Entry { log, head, client, begun, answer: None, grpc_status: None }
+    }
 }
 
 impl AccessLog {
@@ -88,13 +102,15 @@ impl AccessLog {
         }
         // Writing to a string can't fail. A path is visible ASCII, or UTF-8 that needs no escape
         // but that of quotes and backslashes.
+        let code = entry.grpc_status.map(|code| format!(r#","grpc_status":"{code}""#));
         let _ = writeln!(
             waiting.text,
-            r#"{{"time":"{time}","client":"{}","method":"{}","path":{},"protocol":"{:?}","status":{status},"bytes":{bytes},"ms":{:.3}}}"#,
+            r#"{{"time":"{time}","client":"{}","method":"{}","path":{},"protocol":"{:?}","status":{status}{},"bytes":{bytes},"ms":{:.3}}}"#,
             entry.client,
             entry.head.method,
             serde_json::Value::from(path),
             entry.head.version,
+            code.unwrap_or_default(),
             entry.begun.elapsed().as_secs_f64() * 1e3,
         );
     }
@@ -134,7 +150,9 @@ mod tests {
         let (head, ()) = request.into_parts();
         let client = SocketAddr::from(([127, 0, 0, 1], 5000));
         for answer in [Some((200, 12)), None] {
-            drop(Entry { log: &log, head: &head, client, begun: Instant::now(), answer });
+            let grpc_status = answer.map(|_| "NOT_FOUND");
+            let mut entry = Entry::new(&log, &head, client, Instant::now());
+            (entry.answer, entry.grpc_status) = (answer, grpc_status);
         }
         runtime::handle().unwrap().block_on(log.flush());
 
@@ -143,6 +161,7 @@ mod tests {
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[0]["status"], 200);
         assert_eq!(lines[0]["bytes"], 12);
+        assert_eq!(lines[0]["grpc_status"], "NOT_FOUND");
         assert_eq!(lines[0]["client"], "127.0.0.1:5000");
         assert_eq!(lines[0]["path"], "/a\"b?c=d");
         assert_eq!(lines[0]["protocol"], "HTTP/1.1");

@@ -112,6 +112,21 @@ impl App {
         metrics.text()
     }
 
+    /// Who may use it.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// What reads features.
+    pub(super) fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
+    /// The registry's latest snapshot.
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        self.registry.latest()
+    }
+
     /// What keeps the registry fresh.
     pub fn refresher(&self) -> &Refresher {
         &self.refresher

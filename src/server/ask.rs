@@ -1,6 +1,7 @@
 //! The body of a request for features, taken apart: what is asked for, free of any protocol.
 //! Values of entities go straight into typed columns. A body that is not what it should be is
-//! only recognized here; what Feast's server says about it is in `validation`.
+//! only recognized here; what Feast's server says about it is in `validation`. Other protocols
+//! make an [`Ask`] of their own messages.
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
@@ -11,6 +12,8 @@ use arrow_array::builder::StringBuilder;
 use arrow_array::{Array, StringArray};
 
 use super::tokens::{Fault, Number, Reader, Scalar};
+use crate::value::PackedBytes;
+use crate::value::wire::reader::{Payload, Reader as WireReader};
 
 /// Up to so many entity columns are told apart by looking at all of them.
 const FEW: usize = 16;
@@ -40,8 +43,21 @@ impl Ask<'_> {
 pub enum Features<'a> {
     /// The text of a JSON array of references, which may be anything: see [`references`].
     References(&'a str),
+    /// A serialized `feast.serving.FeatureList`, known to be one.
+    List(Cow<'a, [u8]>),
     /// The name of a feature service.
     Service(Cow<'a, str>),
+}
+
+impl Features<'_> {
+    /// The references; none for a service. `None` if something among them is no text.
+    pub fn references(&self) -> Option<Vec<String>> {
+        match self {
+            Features::References(text) => references(text),
+            Features::List(list) => listed(list),
+            Features::Service(_) => Some(Vec::new()),
+        }
+    }
 }
 
 /// The values of one entity column, row by row.
@@ -53,6 +69,8 @@ pub enum Values {
     Texts(StringArray),
     /// Any.
     Any(Vec<Item>),
+    /// Serialized `feast.types.Value`s, which bring their types with them.
+    Wire(PackedBytes),
 }
 
 /// One value of an entity column.
@@ -81,6 +99,7 @@ impl Values {
             Values::Integers(values) => values.len(),
             Values::Texts(values) => values.len(),
             Values::Any(values) => values.len(),
+            Values::Wire(values) => values.len(),
         }
     }
 
@@ -145,6 +164,17 @@ pub fn references(text: &str) -> Option<Vec<String>> {
         _ => Err(Fault::Unexpected),
     });
     read.ok().map(|()| references)
+}
+
+/// The references of a serialized `feast.serving.FeatureList`; `None` if it is none.
+pub fn listed(list: &[u8]) -> Option<Vec<String>> {
+    let (mut references, mut reader) = (Vec::new(), WireReader::new(list));
+    while let Some(field) = reader.field().ok()? {
+        if let (1, Payload::Bytes(reference)) = field {
+            references.push(str::from_utf8(reference).ok()?.to_owned());
+        }
+    }
+    Some(references)
 }
 
 /// Whether a scalar stands for a truth value where one is wanted, and which.

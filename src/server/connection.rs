@@ -1,5 +1,6 @@
 //! One connection, HTTP/1.1 or HTTP/2, from its first byte to its end: when it is idle for too
-//! long, when the server stops, or when the client goes. Must not know what is asked for.
+//! long, when the server stops, or when the client goes. Must not know what is asked for, but by
+//! which protocol.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -8,14 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use http_body_util::Either;
+use hyper::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::exchange;
+use super::options::Protocol;
 use super::phase::Phase;
 use super::shared::Shared;
+use super::{exchange, grpc};
 
 /// How long the rest of an answer may take on a connection that is to be closed as idle.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -31,9 +35,18 @@ where
     let service = service_fn(|request| {
         let (server, busy) = (server.clone(), activity.begin());
         async move {
-            let response = exchange::answer(&server, client, request).await;
-            drop(busy);
-            Ok::<_, Infallible>(response)
+            let response = match server.options.protocol {
+                Protocol::Http => {
+                    let response = exchange::answer(&server, client, request).await;
+                    drop(busy);
+                    response.map(Either::Left)
+                }
+                // Answers may last for as long as there is news.
+                Protocol::Grpc => {
+                    grpc::answer(&server, client, request, busy).await.map(Either::Right)
+                }
+            };
+            Ok::<Response<Either<_, _>>, Infallible>(response)
         }
     });
     let builder = builder(&server);
@@ -86,7 +99,7 @@ struct Activity {
 }
 
 /// A request in flight.
-struct Busy(Arc<Activity>);
+pub(super) struct Busy(Arc<Activity>);
 
 impl Default for Activity {
     fn default() -> Self {

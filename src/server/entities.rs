@@ -1,6 +1,7 @@
 //! The entity columns of a request -> those of a read plan, with the coercions of Feast's server:
 //! `int("1")`, `int(1.9)`, `str(7)`. What Feast can't use is an error that names key, row and
-//! value. Must not know JSON, nor who asks.
+//! value. Values that bring their types with them are for `typed_entities`. Must not know JSON,
+//! nor who asks.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
 use super::ask::{Item, Values};
+use super::typed_entities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::online::{Entities, ReadPlan};
 use crate::value::text::python_float;
@@ -65,6 +67,7 @@ pub(super) fn to_key(values: Values, value_type: ValueType, name: &str) -> Resul
     let array: ArrayRef = match (values, value_type) {
         (Values::Integers(values), ValueType::Int64) => Arc::new(Int64Array::from(values)),
         (Values::Texts(values), ValueType::String) => Arc::new(values),
+        (Values::Wire(values), _) => return typed_entities::to_key(&values, value_type, name),
         (values, _) => return convert(&items(values), value_type, name),
     };
     Ok(Column { value_type, layout: Layout::Typed, values: array })
@@ -77,6 +80,7 @@ fn items(values: Values) -> Vec<Item> {
             values.iter().map(|text| Item::Text(text.unwrap_or_default().to_owned())).collect()
         }
         Values::Any(items) => items,
+        Values::Wire(_) => Vec::new(),
     }
 }
 
@@ -105,7 +109,7 @@ fn convert(items: &[Item], value_type: ValueType, name: &str) -> Result<Column> 
 
 /// Values that are part of no key, and only come back in the answer, or are given to functions:
 /// of the type that Feast infers from the first of them. They may be null.
-fn to_shown(values: Values, name: &str) -> Result<Column> {
+pub(super) fn to_shown(values: Values, name: &str) -> Result<Column> {
     let items = match values {
         Values::Integers(values) => {
             let (value_type, values) = (ValueType::Int64, Arc::new(Int64Array::from(values)));
@@ -116,6 +120,7 @@ fn to_shown(values: Values, name: &str) -> Result<Column> {
             return Ok(Column { value_type, layout: Layout::Typed, values });
         }
         Values::Any(items) => items,
+        Values::Wire(values) => return typed_entities::to_shown(&values, name),
     };
     let is_sample = |item: &&Item| !matches!(item, Item::Null);
     let sample = items.iter().find(is_sample).map(infer).transpose();
@@ -296,7 +301,13 @@ fn shown(item: &Item) -> String {
 }
 
 #[cold]
-fn refused(name: &str, row: usize, value: &str, value_type: ValueType, why: &str) -> Error {
+pub(super) fn refused(
+    name: &str,
+    row: usize,
+    value: &str,
+    value_type: ValueType,
+    why: &str,
+) -> Error {
     let message =
         format!("'{name}', row {row}: {value} can't be used as {}: {why}", value_type.name());
     Error::new(ErrorKind::InvalidArgument, message)

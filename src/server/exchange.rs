@@ -39,7 +39,7 @@ pub(super) async fn answer(
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let log = server.access_log.as_ref();
-    let mut entry = log.map(|log| Entry { log, head: &head, client, begun, answer: None });
+    let mut entry = log.map(|log| Entry::new(log, &head, client, begun));
     let (reply, admitted) =
         match routes::find(&head.method, head.uri.path(), |path| server.url(&head, path)) {
             Ok(route) => answer_route(server, route, &head, body, begun).await,

@@ -37,9 +37,17 @@ pub fn later(error: &Error) -> Reply {
     Reply::message(503, &error.to_string()).with_header("retry-after", "1")
 }
 
-/// The same where two features would get one name: Feast's advice depends on whether names are
-/// full.
-pub fn collision(error: &Error, full_feature_names: bool) -> Reply {
+/// What it says of `error`: for those of Feast's own kinds its words alone.
+pub fn text(error: &Error) -> String {
+    match class(error.kind()) {
+        Some(_) => error.message().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// The error where two features would get one name, with Feast's advice, which depends on whether
+/// names are full.
+pub fn collision(error: &Error, full_feature_names: bool) -> Error {
     let advice = match full_feature_names {
         false => {
             "either use the full feature name by setting 'full_feature_names=True', or ensure that \
@@ -52,17 +60,17 @@ pub fn collision(error: &Error, full_feature_names: bool) -> Reply {
         }
     };
     let message = format!("{}\nTo resolve this collision, {advice}", error.message());
-    of_class(status(error.kind()), "FeatureNameCollisionError", &message)
+    Error::new(error.kind(), message)
 }
 
-/// The answer where on-demand views take columns from the request that it does not have.
-pub fn request_data_missing(names: &[&str]) -> Reply {
+/// The error where on-demand views take columns from the request that it does not have.
+pub fn request_data_missing(names: &[&str]) -> Error {
     let message = format!(
         "Required request data source features ['{}'] not found in the entity rows, but required \
          by feature views",
         names.join("', '")
     );
-    of_class(404, "RequestDataNotFoundInEntityRowsException", &message)
+    Error::new(ErrorKind::RequestDataMissing, message)
 }
 
 /// An error of Feast's: a JSON text in a JSON text.

@@ -94,6 +94,7 @@ fn assert_values(values: &Values, json: &[Json]) {
                 }
             }
         }
+        Values::Wire(_) => panic!("JSON has none"),
     }
 }
 
@@ -104,6 +105,7 @@ fn convert(values: Values) {
         Values::Integers(values) => Values::Integers(values.clone()),
         Values::Texts(values) => Values::Texts(values.clone()),
         Values::Any(items) => Values::Any(items.clone()),
+        Values::Wire(values) => Values::Wire(values.clone()),
     };
     let types = ValueType::ALL.iter().filter(|value_type| value_type.is_key());
     for value_type in types {

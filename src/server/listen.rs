@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::app::App;
 use super::connection;
 use super::metrics::Exporter;
-use super::options::Options;
+use super::options::{Options, Protocol};
 use super::phase::{Phase, Progress};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -185,9 +185,15 @@ async fn run(listener: TcpListener, server: Arc<Shared>) {
         () = tokio::time::sleep_until(given_up) => {}
     }
     server.progress.advance(Phase::Aborting);
-    server.app.stop();
+    // Materializations are asked for over HTTP alone, and end with it.
+    let materializes = server.options.protocol == Protocol::Http;
+    if materializes {
+        server.app.stop();
+    }
     all_closed(&server).await;
-    server.app.idle(CLEAN_UP).await;
+    if materializes {
+        server.app.idle(CLEAN_UP).await;
+    }
     background.abort();
     if let Some(log) = &server.access_log {
         log.flush().await;
@@ -214,7 +220,13 @@ async fn look_after(server: Arc<Shared>) {
             None => pending().await,
         }
     };
-    tokio::join!(refreshes, certificates, log);
+    let health = async {
+        match server.options.protocol {
+            Protocol::Http => pending().await,
+            Protocol::Grpc => server.health.run(&server).await,
+        }
+    };
+    tokio::join!(refreshes, certificates, log, health);
 }
 
 /// Ends the server's progress however its task ends.
@@ -287,7 +299,8 @@ fn welcome(stream: TcpStream, client: SocketAddr, server: &Arc<Shared>) {
 
 fn turn_away(mut stream: TcpStream, server: &Shared) {
     // Without a handshake there is no way to tell.
-    let Some(share) = server.farewells.take(1).filter(|_| server.tls.is_none()) else { return };
+    let can_be_told = server.tls.is_none() && server.options.protocol == Protocol::Http;
+    let Some(share) = server.farewells.take(1).filter(|_| can_be_told) else { return };
     // Nobody reads what the client sends; closed at once, the answer would be lost with it.
     tokio::spawn(tokio::time::timeout(FAREWELL, async move {
         let _share = share;

@@ -1,4 +1,5 @@
-//! The feature server: what `feast serve` answers, natively, over HTTP.
+//! The feature server: what `feast serve` answers over HTTP and `feast listen` over gRPC,
+//! natively.
 //!
 //! A connection is taken ([`listen`](Server)) and served (`connection`); each request on it goes
 //! through one `exchange`: told apart by method and path (`routes`), admitted within the
@@ -7,9 +8,12 @@
 //! do is asked of a [`Host`], which the bindings implement.
 //!
 //! Features: a handler takes a request from body ([`ask`], `entities`) over plan and store
-//! ([`serving`]) to answer ([`render`]); mistakes are told by [`validation`] and [`failure`].
+//! (`reads`, [`serving`]) to answer ([`render`]); mistakes are told by [`validation`] and
+//! [`failure`].
 //! Rows: `writes` takes a request (`fields`) from JSON (`tree`, `rows`, `cells`, `iso`, `table`)
 //! to the stores; `materializations` runs them on threads of their own.
+//!
+//! Calls of gRPC come over the same connections and end in the same handlers: see `grpc`.
 //!
 //! One task for each connection and none for a request, on the crate's one runtime, where the
 //! connections to the online store live too.
@@ -28,6 +32,7 @@ pub mod failure;
 mod fields;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod grpc;
 mod handlers;
 mod health;
 mod host;
@@ -40,6 +45,7 @@ mod options;
 mod payload;
 mod phase;
 mod print;
+mod reads;
 mod refresh;
 pub mod render;
 mod reply;
@@ -52,6 +58,7 @@ mod table;
 mod tls;
 mod tokens;
 mod tree;
+mod typed_entities;
 pub mod validation;
 mod writes;
 
@@ -60,7 +67,7 @@ pub use handlers::get_online_features;
 pub use host::{Host, HostedMaterialization, HostedWrite, NoHost, Raised};
 pub use listen::Server;
 pub use materializations::Materializations;
-pub use options::{Limits, Options, TlsFiles};
+pub use options::{Limits, Options, Protocol, TlsFiles};
 pub use phase::Phase;
 pub use refresh::{Freshness, Refresher};
 pub use reply::Reply;

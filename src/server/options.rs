@@ -11,8 +11,10 @@ pub struct Options {
     pub host: String,
     /// 0: any free port.
     pub port: u16,
-    /// `None`: plain HTTP.
+    /// `None`: it is not encrypted.
     pub tls: Option<TlsFiles>,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Whether each request is logged, on standard output.
     pub access_log: bool,
     /// How long after a refresh of the registry the next one begins; `None`: never.
@@ -22,6 +24,16 @@ pub struct Options {
     pub metrics_port: Option<u16>,
     /// How much it takes on.
     pub limits: Limits,
+}
+
+/// What a server speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP, with JSON: what `feast serve` speaks.
+    #[default]
+    Http,
+    /// gRPC: what `feast listen` speaks.
+    Grpc,
 }
 
 /// The files of a server's certificate, both PEM. They are read again when they change.
@@ -69,6 +81,7 @@ impl Default for Options {
             host: "127.0.0.1".to_owned(),
             port: 6566,
             tls: None,
+            protocol: Protocol::Http,
             access_log: true,
             registry_ttl: Some(Duration::from_secs(60)),
             metrics_port: None,

@@ -31,13 +31,20 @@ pub(super) struct Held {
     _admitted: Option<Share>,
 }
 
+impl Held {
+    pub(super) fn new(bytes: Bytes, admitted: Option<Share>) -> Self {
+        Held { bytes, _admitted: admitted }
+    }
+}
+
 impl Payload {
     pub(super) fn new(body: Vec<u8>, admitted: Option<Share>) -> Self {
-        let held = (!body.is_empty()).then(|| Held { bytes: body.into(), _admitted: admitted });
+        let held = (!body.is_empty()).then(|| Held::new(body.into(), admitted));
         Payload { held, pause: None }
     }
 
-    fn left(&self) -> usize {
+    /// How many bytes are not taken yet.
+    pub(super) fn left(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.bytes.len())
     }
 }
@@ -56,7 +63,7 @@ impl Body for Payload {
         }
         let piece = match &mut self.held {
             Some(held) if held.bytes.len() > PIECE => {
-                Some(Held { bytes: held.bytes.split_to(PIECE), _admitted: None })
+                Some(Held::new(held.bytes.split_to(PIECE), None))
             }
             _ => self.held.take(),
         };

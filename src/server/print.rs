@@ -314,7 +314,7 @@ fn fraction(out: &mut Vec<u8>, number: i64, mut unit: i64) {
 
 /// ISO 8601 in its zone, with the zone's offset (`feast/feature_server_utils.py`,
 /// `_zoned_timestamp_to_str`); null where there is no such time.
-fn zoned(out: &mut Vec<u8>, seconds: i64, zone: &str) {
+pub(super) fn zoned(out: &mut Vec<u8>, seconds: i64, zone: &str) {
     let Some(time) = DateTime::from_timestamp(seconds, 0).filter(|_| seconds != NOT_A_TIME) else {
         return out.extend_from_slice(NULL);
     };

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hashbrown::{Equivalent, HashMap};
 
-use super::ask::{Ask, Features, references};
+use super::ask::{Ask, Features};
 use super::auth::{Gate, Guard, Principal};
 use super::host::{Host, HostThreads};
 use super::metrics::{Counts, Metrics, ReadSeries};
@@ -159,8 +159,8 @@ impl Serving {
                 Features::Service(name) => catalog.service(name).is_ok_and(|service| {
                     service.projections.iter().any(|projection| is_busy(&projection.view))
                 }),
-                Features::References(text) => {
-                    let references = references(text).unwrap_or_default();
+                features => {
+                    let references = features.references().unwrap_or_default();
                     let parsed = references.iter().filter_map(|one| FeatureRef::parse(one).ok());
                     parsed.into_iter().any(|one| is_busy(&one.view))
                 }
@@ -208,8 +208,8 @@ impl Serving {
                 let views = distinct(projections.iter().map(|one| one.view.clone()));
                 (planned, features, views, Some(name.clone().into_owned()))
             }
-            Features::References(text) => {
-                let references = references(text).ok_or_else(no_references)?;
+            features => {
+                let references = features.references().ok_or_else(no_references)?;
                 self.check_features(references.len())?;
                 let planned =
                     ReadPlan::new(&catalog, FeatureSet::References(&references), &options);
@@ -250,8 +250,8 @@ impl Serving {
                 let counts = catalog.service(name).ok().map(Counts::of_service);
                 (counts, self.guard(&catalog, Some(name), &[]))
             }
-            Features::References(text) => {
-                let references = references(text).unwrap_or_default();
+            features => {
+                let references = features.references().unwrap_or_default();
                 let parsed = references.iter().filter_map(|one| FeatureRef::parse(one).ok());
                 let views = distinct(parsed.map(|one| one.view));
                 let counts = Counts { features: references.len(), views: views.len() };
@@ -347,37 +347,46 @@ impl Plans {
 /// What plans are known by: the features as the request wrote them.
 #[derive(PartialEq, Eq, Hash)]
 struct Shape {
-    is_service: bool,
-    features: Box<str>,
+    written: Written,
+    features: Box<[u8]>,
     is_full: bool,
 }
 
 /// The same, of a request: hashed as a [`Shape`] is.
 #[derive(Hash)]
 struct ShapeRef<'a> {
-    is_service: bool,
-    features: &'a str,
+    written: Written,
+    features: &'a [u8],
     is_full: bool,
+}
+
+/// How features are written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Written {
+    Json,
+    List,
+    Service,
 }
 
 impl<'a> ShapeRef<'a> {
     fn of(ask: &'a Ask<'_>) -> Self {
-        let (is_service, features) = match &ask.features {
-            Features::Service(name) => (true, &**name),
-            Features::References(text) => (false, *text),
+        let (written, features) = match &ask.features {
+            Features::References(text) => (Written::Json, text.as_bytes()),
+            Features::List(list) => (Written::List, &**list),
+            Features::Service(name) => (Written::Service, name.as_bytes()),
         };
-        ShapeRef { is_service, features, is_full: ask.full_feature_names }
+        ShapeRef { written, features, is_full: ask.full_feature_names }
     }
 
     fn to_shape(&self) -> Shape {
-        let ShapeRef { is_service, features, is_full } = *self;
-        Shape { is_service, features: features.into(), is_full }
+        let ShapeRef { written, features, is_full } = *self;
+        Shape { written, features: features.into(), is_full }
     }
 }
 
 impl Equivalent<Shape> for ShapeRef<'_> {
     fn equivalent(&self, known: &Shape) -> bool {
-        (self.is_service, self.features, self.is_full)
-            == (known.is_service, &*known.features, known.is_full)
+        (self.written, self.features, self.is_full)
+            == (known.written, &*known.features, known.is_full)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::access_log::AccessLog;
 use super::app::App;
 use super::budget::Budget;
+use super::grpc::Health;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::phase::Progress;
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) farewells: Arc<Budget>,
     pub(super) requests: Arc<Budget>,
     pub(super) body_bytes: Arc<Budget>,
+    // Of a server of gRPC.
+    pub(super) health: Health,
 }
 
 impl Shared {
@@ -37,6 +40,7 @@ impl Shared {
             farewells: Budget::new(FAREWELLS),
             requests: Budget::new(options.limits.requests_in_flight),
             body_bytes: Budget::new(options.limits.body_bytes_in_flight),
+            health: Health::new(options.limits.connections),
             app,
             options,
         })
