@@ -75,6 +75,18 @@ impl KeyEncoder {
         self.encode_behind(&[], columns, columns.first().map_or(0, |column| column.len()))
     }
 
+    /// Takes a key of [`KeyEncoder::encode`] apart, of whichever version: join keys in the order of
+    /// the key, each with its value. An error of kind `StoreInvalid` where it is none.
+    pub fn decode(&self, key: &[u8]) -> Result<NamedKeyValues> {
+        let mut rest = key.strip_prefix(self.prefix.as_slice()).ok_or_else(no_key)?;
+        let mut pairs = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let number = take_u32(&mut rest)?;
+            pairs.push((part.name.clone(), key_value(number, take_sized(&mut rest)?)?));
+        }
+        if rest.is_empty() { Ok(pairs) } else { Err(no_key()) }
+    }
+
     fn encode_behind(
         &self,
         prefix: &[u8],
@@ -398,6 +410,24 @@ mod tests {
     fn encoder() -> KeyEncoder {
         let keys = [("z".to_owned(), ValueType::Int64), ("a".to_owned(), ValueType::String)];
         KeyEncoder::new(KeyVersion::V3, &keys).unwrap()
+    }
+
+    #[test]
+    fn an_encoder_takes_its_keys_apart_in_both_versions() {
+        let columns: [ArrayRef; 2] =
+            [Arc::new(Int64Array::from(vec![7])), Arc::new(StringArray::from(vec!["é"]))];
+        let names = [("z".to_owned(), ValueType::Int64), ("a".to_owned(), ValueType::String)];
+        for version in [KeyVersion::V2, KeyVersion::V3] {
+            let encoder = KeyEncoder::new(version, &names).unwrap();
+            let keys = encoder.encode(&columns).unwrap();
+
+            let pairs = encoder.decode(keys.get(0)).unwrap();
+
+            assert_eq!(pairs[0], ("a".to_owned(), KeyValue::String("é".to_owned())));
+            assert_eq!(pairs[1], ("z".to_owned(), KeyValue::Int64(7)));
+            assert!(encoder.decode(&[keys.get(0), b"p"].concat()).is_err());
+            assert!(encoder.decode(b"no key").is_err());
+        }
     }
 
     #[test]

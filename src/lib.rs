@@ -13,6 +13,7 @@
 //! | L3 | [`online`], [`offline`] | reading features online; scanning and deduplicating sources |
 //! | L4 | [`materialize`], [`history`] | where offline meets online; features as they were known |
 //! | L5 | [`server`] | features over HTTP and gRPC, as `feast serve` and `feast listen` have them |
+//! | L5 | [`verify`] | whether what is online is what the sources say |
 //! | L6 | `py` | Python bindings, behind the feature `python` |
 //! | L6 | `fuzz` | what is fuzzed, for tests and fuzzers only |
 #![deny(unsafe_code)]
@@ -39,6 +40,7 @@ pub mod history;
 pub mod materialize;
 
 pub mod server;
+pub mod verify;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

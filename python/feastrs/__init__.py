@@ -14,6 +14,7 @@ from feastrs.materialization import MaterializationError, MaterializationReport,
 from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
 from feastrs.online_writes import PushMode, WriteReport, WrittenView
+from feastrs.verification import VerificationError, VerificationReport, ViewVerification
 
 __all__ = [
     "FeatureStore",
@@ -22,7 +23,10 @@ __all__ = [
     "OnlineReader",
     "OnlineResponse",
     "PushMode",
+    "VerificationError",
+    "VerificationReport",
     "ViewReport",
+    "ViewVerification",
     "WriteReport",
     "WrittenView",
     "__version__",

@@ -107,6 +107,16 @@ class Store:
         disable_event_timestamp: bool,
         progress: object,
     ) -> tuple[list[ViewReport], list[tuple[str, Exception]]]: ...
+    def verify_online(
+        self,
+        feature_views: list[str],
+        start: int | None,
+        end: int | None,
+        sample: int | None,
+        seed: int,
+        examples: int,
+        progress: object,
+    ) -> tuple[list[dict[str, Any]], list[tuple[str, Exception]]]: ...
     def source_rows_obstacle(self, feature_view: str) -> str | None: ...
     def write_source_rows(
         self, feature_view: str, frame: object

@@ -1,7 +1,8 @@
 """The command ``feastrs``: materialize, read online, look around.
 
 Options are those of the ``feast`` command of the same name. Exit codes: 0 done, 1 failed (one
-line on standard error says why), 2 wrong usage, 130 interrupted.
+line on standard error says why), 2 wrong usage, 130 interrupted. ``feastrs verify``, which is
+ours, has 1 for what it found and 2 for what failed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from feastrs import cli_output as output
 from feastrs.cli_serve import add_serve
+from feastrs.cli_verify import add_verify
 
 if TYPE_CHECKING:
     from feastrs import FeatureStore, MaterializationReport
@@ -53,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     _set_up_logging(options.log_level)
     try:
-        options.command(options)
+        code: int | None = options.command(options)
         # Not sys.stdout.flush(): a closed standard output is no object.
         print(end="", flush=True)
     except UsageError as error:
@@ -69,8 +71,8 @@ def run(argv: Sequence[str]) -> int:
         if options.log_level == "DEBUG":
             raise
         print(f"feastrs: {_one_line(error)}", file=sys.stderr)
-        return 1
-    return 0
+        return getattr(options, "failure_code", 1)
+    return code or 0
 
 
 def _one_line(error: Exception) -> str:
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compact_intervals(commands)
     _add_get_online_features(commands)
     add_serve(commands, _open, UsageError)
+    add_verify(commands, _open, _parse_time, UsageError)
     for kind in output.KINDS:
         _add_kind(commands, kind)
     version = _add_command(commands, "version", "print the versions of feastrs and of Feast")

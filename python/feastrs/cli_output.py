@@ -172,7 +172,12 @@ def _name_of(value: float) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document."""
-    print(json.dumps(plain(value), indent=4, ensure_ascii=False, allow_nan=False))
+    print(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The same as text."""
+    return json.dumps(plain(value), indent=4, ensure_ascii=False, allow_nan=False)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

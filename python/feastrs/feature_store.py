@@ -19,9 +19,10 @@ from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Pro
 from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
 from feastrs.online_writes import OnlineWrites
-from feastrs.progress import Progress
+from feastrs.progress import Progress, VerificationProgress
 from feastrs.registry import Registry
 from feastrs.times import micros
+from feastrs.verification import VerificationError, VerificationReport, ViewVerification
 
 _LOG = logging.getLogger("feastrs")
 
@@ -560,6 +561,74 @@ class FeatureStore(OnlineWrites, HistoricalReads):
             self.refresh_registry()
         if report.failures:
             raise MaterializationError.of(report)
+        return report
+
+    # -- looking after it -------------------------------------------------------------------
+
+    def verify_online(
+        self,
+        feature_views: list[str] | None = None,
+        *,
+        sample: int | None = 10_000,
+        seed: int = 0,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        examples: int = 10,
+    ) -> VerificationReport:
+        """Compares what is online with what the sources say it should be.
+
+        Of each entity in the sample, the newest row of the source within the intervals that
+        the registry says are materialized is compared with the row online. Nothing is written.
+        Rows online that the source does not have are not looked for.
+
+        Args:
+            feature_views: names; by default all views that feastrs itself materializes.
+            sample: how many entities of each view are compared, chosen by a hash of their keys,
+                so that each has the same chance; None for all.
+            seed: another seed, another sample.
+            start_date: leaves out rows of the source before this time; UTC if it has no zone.
+            end_date: leaves out rows of the source after this time.
+            examples: how many rows of each kind of finding the report shows, for each view.
+
+        Returns:
+            What was found, view by view.
+
+        Raises:
+            feastrs.VerificationError: views could not be verified; the others were. It carries
+                the report.
+            feastrs.errors.NeedsFeastError: a view that was named is one that only Feast
+                materializes.
+            ConnectionError, TimeoutError: only as the cause of a `VerificationError`.
+
+        Example:
+            >>> report = store.verify_online()
+            >>> report.is_clean
+            True
+        """
+        if isinstance(feature_views, str):
+            raise TypeError(f"feature_views is the str {feature_views!r}; give a list of names")
+        if sample is not None and sample < 1:
+            raise ValueError(f"sample is {sample}; give 1 or more, or None for all entities")
+        if examples < 0:
+            raise ValueError(f"examples is {examples}; it must not be negative")
+        start = None if start_date is None else micros("start_date", start_date)
+        end = None if end_date is None else micros("end_date", end_date)
+        if start is not None and end is not None and start > end:
+            raise ValueError(f"start_date {start_date} is after end_date {end_date}")
+        ours, obstacles = self._native.materialization_plan(feature_views)
+        if obstacles and feature_views is not None:
+            reasons = "; ".join(f"view '{view}' {why}" for view, why in obstacles.items())
+            raise errors.NeedsFeastError(
+                f"what only Feast materializes can't be verified: {reasons}"
+            )
+        with VerificationProgress() as progress:
+            done, failed = self._native.verify_online(
+                ours, start, end, sample, seed % 2**64, examples, progress
+            )
+        views = [ViewVerification.of(values) for values in done]
+        report = VerificationReport(views, obstacles, dict(failed), sample, seed)
+        if report.failures:
+            raise VerificationError.of(report)
         return report
 
     def compact_materialization_intervals(

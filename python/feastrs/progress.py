@@ -1,4 +1,4 @@
-"""What a materialization tells while it runs: log lines, and bars where somebody watches."""
+"""What long work tells while it runs: log lines, and bars where somebody watches."""
 
 from __future__ import annotations
 
@@ -114,6 +114,11 @@ class Progress:
         rows = sum(view.rows for view in self._views.values())
         return min(rows / total_rows, 1.0) if total_rows else 0.0
 
+    doing = "materializing"
+    """What is done, in log lines."""
+
+    log = _LOG
+
     def view_started(self, view: str, total_rows: int) -> None:
         """A view begins.
 
@@ -123,7 +128,7 @@ class Progress:
         """
         now = time.monotonic()
         self._views[view] = _View(total_rows, started=now, shown=now)
-        _LOG.info("materializing %s: %s rows in its source", view, f"{total_rows:,}")
+        self.log.info("%s %s: %s rows in its source", self.doing, view, f"{total_rows:,}")
 
     def waiting(self, view: str, searched: int) -> None:
         """Nothing was written for a moment.
@@ -200,7 +205,8 @@ class Progress:
         state = self._views.pop(view, None) or _View(0, 0.0, 0.0)
         if self._bars:
             self._bars.end(view)
-        _LOG.error("materializing %s failed after %s: %s", view, state.share(state.rows), message)
+        done = state.share(state.rows)
+        self.log.error("%s %s failed after %s: %s", self.doing, view, done, message)
 
     def __enter__(self) -> Progress:
         return self
@@ -221,4 +227,42 @@ class Progress:
         if self._bars:
             self._bars.draw(view, self._views[view].fraction, text)
         else:
-            _LOG.info("materializing %s: %s", view, text)
+            self.log.info("%s %s: %s", self.doing, view, text)
+
+
+class VerificationProgress(Progress):
+    """Progress of the views of one verification.
+
+    Like :class:`Progress`, to the logger ``feastrs.verification``.
+
+    Example:
+        >>> import io
+        >>> progress = VerificationProgress(io.StringIO())
+        >>> progress.view_started("driver_stats", 200)
+        >>> progress.view_verified("driver_stats", 100, 0, 0.5)
+    """
+
+    doing = "verifying"
+    log = logging.getLogger("feastrs.verification")
+
+    def view_verified(self, view: str, compared: int, findings: int, seconds: float) -> None:
+        """A view is verified.
+
+        Args:
+            view: its name.
+            compared: entities that were compared.
+            findings: those of them that are not as they should be.
+            seconds: how long it took.
+        """
+        self._views.pop(view, None)
+        if self._bars:
+            self._bars.draw(view, 1.0, f"{compared:,} entities compared, {findings:,} findings")
+            self._bars.end(view)
+        self.log.log(
+            logging.WARNING if findings else logging.INFO,
+            "verified %s: %s entities compared, %s findings, %.1f s",
+            view,
+            f"{compared:,}",
+            f"{findings:,}",
+            seconds,
+        )

@@ -1,4 +1,5 @@
-//! The first pass: keys and times of every row in the window, to the set of winning rows.
+//! The first pass: keys and times of every row in the window, to the set of winning rows, or to
+//! whoever else wants them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -12,8 +13,8 @@ use super::workers::{finished, spawn_named, stopped};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::{
-    Candidate, CandidateBatch, Decider, KeyHasher, NullKeys, RowSet, Scan, ScanBatch, Timestamps,
-    null_keys,
+    Candidate, CandidateBatch, Decider, KeyHasher, Moment, NullKeys, RowSet, Scan, ScanBatch,
+    Timestamps, null_keys,
 };
 use crate::value::arrow::to_column;
 
@@ -42,26 +43,21 @@ pub(super) struct Decision {
     pub null_keys: u64,
 }
 
-/// Decides which rows of the view's source win. One thread reads, another keeps the table:
-/// each takes about as long as the other. `searched` follows the reader through the source.
+/// Decides which rows of the view's source win. `searched` follows the reader through the source.
 pub(super) fn decide(
     plan: &ViewPlan,
     options: DecideOptions,
     searched: &AtomicU64,
     call: &Call<'_>,
 ) -> Result<Decision> {
-    let (send, receive) = sync_channel(QUEUED_BATCHES);
-    let (read, decided) = thread::scope(|scope| {
-        let table = spawn_named(scope, "feastrs-decide", move || {
-            let mut decider = Decider::new(options.table_bytes);
-            receive.iter().try_for_each(|batch| decider.observe(&batch))?;
-            Ok(decider)
-        });
-        let read = Pass::new(plan, options, send).run(searched, call);
-        (read, table.and_then(finished))
-    });
-    // The reader only sees that the table has gone, and not why.
-    let (decider, (rows_read, null_keys)) = (decided?, read?);
+    let mut decider = Decider::new(options.table_bytes);
+    let pass = FirstPass {
+        plan,
+        batch_bytes: options.batch_bytes,
+        counts: &|event| plan.window.contains(event),
+        searched,
+    };
+    let (rows_read, null_keys) = pass.run(&mut |batch| decider.observe(batch), call)?;
     if !options.skip_null_keys {
         let names: Vec<String> = plan.join_keys.iter().map(|key| key.name.clone()).collect();
         null_keys.require_none(&names)?;
@@ -71,10 +67,46 @@ pub(super) fn decide(
     Ok(Decision { rows, rows_read, null_keys: null_keys.count })
 }
 
+/// Takes the rows of a first pass.
+pub(crate) type Observe<'a> = dyn FnMut(&CandidateBatch) -> Result<()> + Send + 'a;
+
+/// Keys and times of a view's source, read once.
+#[derive(Clone, Copy)]
+pub(crate) struct FirstPass<'a> {
+    pub plan: &'a ViewPlan,
+    /// Memory for one batch of rows.
+    pub batch_bytes: usize,
+    /// Whether a row of this event timestamp counts; within the plan's window in any case.
+    pub counts: &'a (dyn Fn(Moment) -> bool + Sync),
+    /// Follows the reader through the source.
+    pub searched: &'a AtomicU64,
+}
+
+impl FirstPass<'_> {
+    /// Gives all rows that count and have a key to `observe`; says how many were looked at, and
+    /// which have no key. One thread reads, another observes: for a table of entities each takes
+    /// about as long as the other.
+    pub fn run(self, observe: &mut Observe<'_>, call: &Call<'_>) -> Result<(u64, NullKeys)> {
+        let (send, receive) = sync_channel(QUEUED_BATCHES);
+        let (read, observed) = thread::scope(|scope| {
+            let observer = spawn_named(scope, "feastrs-decide", move || {
+                receive.iter().try_for_each(|batch| observe(&batch))
+            });
+            let read = Pass::new(self, send).run(call);
+            (read, observer.and_then(finished))
+        });
+        // The reader only sees that the observer has gone, and not why.
+        observed?;
+        read
+    }
+}
+
 /// The reading side.
 struct Pass<'a> {
     plan: &'a ViewPlan,
-    options: DecideOptions,
+    batch_bytes: usize,
+    counts: &'a (dyn Fn(Moment) -> bool + Sync),
+    searched: &'a AtomicU64,
     table: SyncSender<CandidateBatch>,
     hasher: KeyHasher,
     null_keys: NullKeys,
@@ -82,20 +114,21 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(plan: &'a ViewPlan, options: DecideOptions, table: SyncSender<CandidateBatch>) -> Self {
+    fn new(of: FirstPass<'a>, table: SyncSender<CandidateBatch>) -> Self {
+        let FirstPass { plan, batch_bytes, counts, searched } = of;
         let (hasher, null_keys) = (KeyHasher::default(), NullKeys::default());
-        Pass { plan, options, table, hasher, null_keys, rows_read: 0 }
+        Pass { plan, batch_bytes, counts, searched, table, hasher, null_keys, rows_read: 0 }
     }
 
-    /// Sends all rows of the window to the table, and says how many were looked at.
-    fn run(mut self, searched: &AtomicU64, call: &Call<'_>) -> Result<(u64, NullKeys)> {
-        let plan = self.plan;
+    /// Sends all rows that count to the table, and says how many were looked at.
+    fn run(mut self, call: &Call<'_>) -> Result<(u64, NullKeys)> {
+        let (plan, searched) = (self.plan, self.searched);
         let scan = Scan {
             source: &plan.source,
             columns: &plan.head,
             window: Some((plan.event_column(), plan.window)),
             rows: None,
-            batch_bytes: self.options.batch_bytes,
+            batch_bytes: self.batch_bytes,
         };
         scan.run(&mut |batch| {
             call.check()?;
@@ -116,7 +149,7 @@ impl<'a> Pass<'a> {
         for (index, row) in batch.row_numbers().enumerate() {
             // Null event times are in no window: Feast's filter drops such rows too.
             let Some(event) = head.event.get(index) else { continue };
-            if self.plan.window.contains(event) {
+            if (self.counts)(event) {
                 let created = head.created.as_ref().and_then(|created| created.get(index));
                 candidates.push(Candidate { event, created, row });
                 inside.push(index as u32);

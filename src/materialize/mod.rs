@@ -12,7 +12,7 @@
 
 mod blame;
 mod budget;
-mod decide;
+pub(crate) mod decide;
 pub mod frame;
 pub mod ledger;
 mod news;
@@ -21,9 +21,9 @@ pub mod ready;
 pub mod request;
 pub mod run;
 pub mod select;
-mod transfer;
+pub(crate) mod transfer;
 mod view;
-mod workers;
+pub(crate) mod workers;
 
 pub use ledger::{KeptByOthers, Ledger};
 pub use request::{

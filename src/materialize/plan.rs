@@ -10,7 +10,7 @@ use crate::call::Call;
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash;
-use crate::key::{KeyEncoder, KeyVersion};
+use crate::key::{KeyEncoder, KeyVersion, NamedKeyValues};
 use crate::offline::{SourceFiles, TimeWindow};
 use crate::registry::{DataSource, FeatureView, Field};
 use crate::store::{StoredFeature, StoredView};
@@ -124,6 +124,12 @@ impl ViewPlan {
             return self.encoder.encode_values(columns);
         }
         self.encoder.encode_values(&[dummy_entity(rows)])
+    }
+
+    /// The join keys of a key of [`ViewPlan::encode_keys`], with their values; none for a view
+    /// without entity.
+    pub fn decode_key(&self, key: &[u8]) -> Result<NamedKeyValues> {
+        if self.join_keys.is_empty() { Ok(Vec::new()) } else { self.encoder.decode(key) }
     }
 
     fn check_columns(&self) -> Result<()> {

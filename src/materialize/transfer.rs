@@ -1,6 +1,6 @@
 //! The second pass: winning rows with their features, from the source to the store. One
-//! thread reads and cuts rows into chunks by entity, others encode and write; each entity
-//! belongs to one writer, so two never meet on one key.
+//! thread reads and cuts rows into chunks by entity, others encode and write (or compare with
+//! what a store has); each entity belongs to one writer, so two never meet on one key.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
@@ -18,12 +18,12 @@ use crate::value::PackedBytes;
 use crate::value::arrow::encode_values;
 
 /// Chunks that wait for a writer: enough to bridge a slow read, few enough to bound memory.
-pub(super) const QUEUED_CHUNKS: usize = 2;
+pub(crate) const QUEUED_CHUNKS: usize = 2;
 /// Rows in one write where the user does not say.
 pub(super) const DEFAULT_WRITE_ROWS: usize = 2_000;
 
 /// Rows on their way to one writer.
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     keys: PackedBytes,
     event_timestamps: Vec<i64>,
     created_timestamps: Option<Vec<Option<i64>>>,
@@ -42,7 +42,7 @@ pub(super) struct Written {
 }
 
 /// Reads the rows in `winners` and gives them to the writers.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     plan: &'a ViewPlan,
     writers: Vec<SyncSender<Chunk>>,
     pending: Vec<Pending>,
@@ -160,6 +160,42 @@ impl<'a> Reader<'a> {
 }
 
 impl Chunk {
+    /// Encoded keys.
+    pub fn keys(&self) -> &PackedBytes {
+        &self.keys
+    }
+
+    /// Event timestamps, microseconds since the epoch.
+    pub fn event_timestamps(&self) -> &[i64] {
+        &self.event_timestamps
+    }
+
+    /// Rows of the source that are done with when this chunk is.
+    pub fn source_rows(&self) -> u64 {
+        self.source_rows
+    }
+
+    /// For each feature of `plan` the serialized values of `rows`.
+    pub fn encode(
+        &self,
+        plan: &ViewPlan,
+        rows: std::ops::Range<usize>,
+    ) -> Result<Vec<PackedBytes>> {
+        let positions = &self.positions[rows.clone()];
+        let columns = self.features.iter().zip(&plan.features);
+        columns
+            .map(|(array, feature)| {
+                let slice = array.slice(rows.start, rows.len());
+                let encode =
+                    |array: &dyn Array| encode_values(array, feature.value_type, &feature.name);
+                encode(slice.as_ref()).map_err(|error| {
+                    let alone = |row| encode(slice.slice(row, 1).as_ref()).map(drop);
+                    name_row(error, &plan.source, positions, alone)
+                })
+            })
+            .collect()
+    }
+
     fn bytes(&self) -> usize {
         let features = self.features.iter().map(|array| array.get_array_memory_size());
         self.keys.byte_len() + features.sum::<usize>()
@@ -244,16 +280,7 @@ fn write_part(
     store: &dyn OnlineStore,
     call: &Call<'_>,
 ) -> Result<WriteReport> {
-    let mut values = Vec::with_capacity(plan.features.len());
-    for (array, feature) in chunk.features.iter().zip(&plan.features) {
-        let slice = array.slice(rows.start, rows.len());
-        let encode = |array: &dyn Array| encode_values(array, feature.value_type, &feature.name);
-        let positions = &chunk.positions[rows.clone()];
-        values.push(encode(slice.as_ref()).map_err(|error| {
-            let alone = |row| encode(slice.slice(row, 1).as_ref()).map(drop);
-            name_row(error, &plan.source, positions, alone)
-        })?);
-    }
+    let values = chunk.encode(plan, rows.clone())?;
     let part_keys;
     let keys = if rows.len() == chunk.keys.len() {
         &chunk.keys

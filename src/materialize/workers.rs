@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::offline::StopSwitch;
 
 /// Raised once, for all workers of a view, wherever they wait.
-pub(super) struct StopFlag<'a>(&'a StopSwitch);
+pub(crate) struct StopFlag<'a>(&'a StopSwitch);
 
 impl<'a> StopFlag<'a> {
     /// The flag that ends waiting for the source, too.
@@ -36,25 +36,25 @@ impl Interrupt for StopFlag<'_> {
 }
 
 /// What a worker ended with.
-pub(super) fn finished<T>(handle: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+pub(crate) fn finished<T>(handle: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     handle.join().unwrap_or_else(|_| {
         Err(Error::new(
             ErrorKind::Internal,
-            "a materialization thread panicked; this is a bug in feastrs, please report it",
+            "a thread of this work panicked; this is a bug in feastrs, please report it",
         ))
     })
 }
 
 /// Starts a worker under a name that a debugger shows.
-pub(super) fn spawn_named<'scope, T: Send + 'scope>(
+pub(crate) fn spawn_named<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,
     work: impl FnOnce() -> Result<T> + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, Result<T>>> {
     let builder = thread::Builder::new().name(name.to_owned());
-    builder.spawn_scoped(scope, work).map_err(|cause| {
-        Error::new(ErrorKind::Io, "can't start a thread for a materialization").with_source(cause)
-    })
+    builder
+        .spawn_scoped(scope, work)
+        .map_err(|cause| Error::new(ErrorKind::Io, "can't start a thread").with_source(cause))
 }
 
 /// The ending of a worker that others made end; theirs is the one to tell.

@@ -79,13 +79,21 @@ impl ViewReport {
 }
 
 /// A Python object that is told of progress. What it raises stops the run, like a signal.
-struct Watcher {
+pub(super) struct Watcher {
     progress: Py<PyAny>,
     raised: Mutex<Option<PyErr>>,
 }
 
 impl Watcher {
-    fn tell(&self, call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>) {
+    /// Tells `progress`.
+    pub(super) fn new(progress: Py<PyAny>) -> Self {
+        Watcher { progress, raised: Mutex::default() }
+    }
+
+    pub(super) fn tell(
+        &self,
+        call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    ) {
         // With the interpreter gone nobody listens, and the next check stops the run.
         let _ = Python::try_attach(|py| {
             if let Err(error) = call(self.progress.bind(py)) {
@@ -161,7 +169,7 @@ pub fn run(
     config: &RepoConfig,
     progress: Py<PyAny>,
 ) -> Result<Outcome> {
-    let watcher = Watcher { progress, raised: Mutex::default() };
+    let watcher = Watcher::new(progress);
     let call = Call { deadline: None, interrupt: &watcher };
     let kept_by_others = KeptByOthers(registry);
     let ledger: &dyn Ledger = if registry.is_given() { &kept_by_others } else { registry };

@@ -25,6 +25,7 @@ mod server;
 mod signals;
 mod store;
 mod value;
+mod verify;
 
 use pyo3::prelude::*;
 

@@ -38,6 +38,7 @@ use super::plans::{Plans, Prepared, Request};
 use super::ready;
 use super::registry;
 use super::signals::interruptible;
+use super::verify::{self, PyVerified};
 
 /// Views that the core writes, those that only Feast can, each with the reason, and services
 /// whose vectors are to be computed anew; and views whose source the core can append to.
@@ -501,6 +502,33 @@ impl Store {
 
         let failed = failed.into_iter().map(|(view, error)| (view, error.into_value(py)));
         Ok((done, failed.collect()))
+    }
+
+    /// Compares what is online of views with what their sources say. `start` and `end` bound the
+    /// event timestamps, microseconds since the epoch; `sample` is None for all entities. The
+    /// keywords of `feastrs.verification.ViewVerification` of those that could be compared, and
+    /// the exceptions of the others.
+    #[expect(clippy::too_many_arguments, reason = "what Python passes, one by one")]
+    fn verify_online<'py>(
+        &self,
+        py: Python<'py>,
+        feature_views: Vec<String>,
+        start: Option<i64>,
+        end: Option<i64>,
+        sample: Option<usize>,
+        seed: u64,
+        examples: usize,
+        progress: Py<PyAny>,
+    ) -> PyResult<PyVerified<'py>> {
+        let request = verify::request(feature_views, start, end, sample, seed, examples);
+
+        let outcome = py.detach(|| {
+            let (catalog, online) = (self.refresh()?, self.online()?);
+            verify::run(&request, &catalog, online.as_ref(), &self.config, progress)
+        });
+        logging::hand_over(py);
+
+        verify::to_python(py, outcome?)
     }
 
     /// Which views a frame for `feature_view` is for.

@@ -168,6 +168,12 @@ pub trait OnlineStore: Send + Sync {
     /// Makes what the views need before they are first written (SQLite: tables).
     fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> Result<()>;
 
+    /// An event timestamp, microseconds since the epoch, as the store gives it back: as fine as it
+    /// keeps times.
+    fn kept_time(&self, micros: i64) -> i64 {
+        micros
+    }
+
     /// Begins to connect, so that the first asynchronous read need not. Does not wait.
     fn open(&self) -> Result<()> {
         Ok(())

@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("materialize", 4),
     ("history", 4),
     ("server", 5),
+    ("verify", 5),
     ("py", 6),
     ("fuzz", 6),
 ];

@@ -19,4 +19,4 @@ mod to_python;
 pub use codec::register;
 pub use keys::{list_to_column, list_to_shown, plain_integers};
 pub use objects::{Values, list_to_times, list_to_values};
-pub use to_python::{column_to_list, to_list};
+pub use to_python::{column_to_list, stored_to_object, to_list};

@@ -145,6 +145,18 @@ fn as_declared(value: Value<'_>, declared: ValueType) -> Value<'_> {
     }
 }
 
+/// A serialized value of a feature that is declared as `declared`, as Feast gives it in Python;
+/// the bytes themselves where they are no value, or one that Python can't hold.
+pub fn stored_to_object<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    declared: ValueType,
+) -> Bound<'py, PyAny> {
+    let value = Value::parse(bytes).ok().map(|value| as_declared(value, declared));
+    let made = value.and_then(|value| object(py, &value).ok());
+    made.unwrap_or_else(|| PyBytes::new(py, bytes).into_any())
+}
+
 /// A value as Feast gives it in Python.
 fn object<'py>(py: Python<'py>, value: &Value<'_>) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {

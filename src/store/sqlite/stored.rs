@@ -108,6 +108,10 @@ impl OnlineStore for SqliteStore {
         })
     }
 
+    fn kept_time(&self, micros: i64) -> i64 {
+        writer::seconds(micros) * 1_000_000
+    }
+
     fn delete(&self, views: &[DeletedView], _scope: Scope, call: &Call<'_>) -> Result<u64> {
         self.file.run(Access::Create, call, |connection| {
             table::drop_all(connection, &self.file.project, views, call)

@@ -122,7 +122,7 @@ impl Rows<'_> {
 }
 
 /// Whole seconds, cut toward the epoch as Python's `int()` does.
-fn seconds(micros: i64) -> i64 {
+pub(super) fn seconds(micros: i64) -> i64 {
     micros / 1_000_000
 }
 

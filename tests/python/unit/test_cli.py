@@ -60,6 +60,7 @@ def test_help_names_every_command() -> None:
         "compact-intervals",
         "get-online-features",
         "serve",
+        "verify",
         "feature-views",
         "entities",
         "feature-services",
