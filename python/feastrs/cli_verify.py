@@ -13,6 +13,8 @@ from feastrs import cli_output as output
 if TYPE_CHECKING:
     from feastrs import FeatureStore, VerificationReport
 
+DRIFTED = 0.1
+"""Features with a population stability index as high as this are shown."""
 FOUND = 1
 """Exit code: something is not as it should be."""
 FAILED = 2
@@ -88,6 +90,12 @@ def add_verify(
             metavar="SHARE",
             help=f"the share of a view's rows that {what}, 0 to 1 (default: 0)",
         )
+    add(
+        "--max-psi",
+        type=float,
+        metavar="PSI",
+        help="the population stability index that a feature may have, such as 0.25 (default: any)",
+    )
     add("--json", metavar="FILE", help="write the report as JSON, too; - for standard output alone")
 
     def verify(options: argparse.Namespace) -> int:
@@ -125,7 +133,9 @@ def _verify(
     except VerificationError as error:
         _tell(options, error.report, [])
         raise
-    excesses = report.excesses(options.max_missing, options.max_stale, options.max_different)
+    excesses = report.excesses(
+        options.max_missing, options.max_stale, options.max_different, options.max_psi
+    )
     _tell(options, report, excesses)
     return FOUND if excesses else 0
 
@@ -160,15 +170,19 @@ def print_report(report: VerificationReport) -> None:
         if view.is_materialized
     ]
     output.print_table(titles, rows)
-    differing = [
-        (view.view, one.feature, one.different, f"{one.different_share:.2%}", one.absent)
+    differing: list[tuple[object, ...]] = [
+        (
+            *(view.view, one.feature, one.different, f"{one.different_share:.2%}", one.absent),
+            *(one.source.nulls, one.online.nulls, one.source.mean, one.online.mean, one.psi),
+        )
         for view in report.views
         for one in view.features
-        if one.different
+        if one.different or (one.psi or 0) >= DRIFTED
     ]
     if differing:
         print()
-        output.print_table(("VIEW", "FEATURE", "DIFFERENT", "SHARE", "ABSENT"), differing)
+        names = ("VIEW", "FEATURE", "DIFFERENT", "SHARE", "ABSENT", "NULLS", "NULLS ONLINE")
+        output.print_table((*names, "MEAN", "MEAN ONLINE", "PSI"), differing)
     for view in report.views:
         for example in view.examples:
             print(f"{view.view}: {example}")

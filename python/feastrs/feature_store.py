@@ -19,10 +19,10 @@ from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Pro
 from feastrs.online_reader import OnlineReader
 from feastrs.online_response import OnlineResponse
 from feastrs.online_writes import OnlineWrites
-from feastrs.progress import Progress, VerificationProgress
+from feastrs.progress import Progress
 from feastrs.registry import Registry
 from feastrs.times import micros
-from feastrs.verification import VerificationError, VerificationReport, ViewVerification
+from feastrs.verification import VerificationReport, verify_online
 
 _LOG = logging.getLogger("feastrs")
 
@@ -605,31 +605,9 @@ class FeatureStore(OnlineWrites, HistoricalReads):
             >>> report.is_clean
             True
         """
-        if isinstance(feature_views, str):
-            raise TypeError(f"feature_views is the str {feature_views!r}; give a list of names")
-        if sample is not None and sample < 1:
-            raise ValueError(f"sample is {sample}; give 1 or more, or None for all entities")
-        if examples < 0:
-            raise ValueError(f"examples is {examples}; it must not be negative")
-        start = None if start_date is None else micros("start_date", start_date)
-        end = None if end_date is None else micros("end_date", end_date)
-        if start is not None and end is not None and start > end:
-            raise ValueError(f"start_date {start_date} is after end_date {end_date}")
-        ours, obstacles = self._native.materialization_plan(feature_views)
-        if obstacles and feature_views is not None:
-            reasons = "; ".join(f"view '{view}' {why}" for view, why in obstacles.items())
-            raise errors.NeedsFeastError(
-                f"what only Feast materializes can't be verified: {reasons}"
-            )
-        with VerificationProgress() as progress:
-            done, failed = self._native.verify_online(
-                ours, start, end, sample, seed % 2**64, examples, progress
-            )
-        views = [ViewVerification.of(values) for values in done]
-        report = VerificationReport(views, obstacles, dict(failed), sample, seed)
-        if report.failures:
-            raise VerificationError.of(report)
-        return report
+        return verify_online(
+            self._native, feature_views, sample, seed, start_date, end_date, examples
+        )
 
     def compact_materialization_intervals(
         self, feature_views: list[str] | None = None

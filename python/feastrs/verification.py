@@ -8,9 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from feastrs import errors
+from feastrs.progress import VerificationProgress
+from feastrs.times import micros
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from feastrs import _native
 
 FINDINGS = ("missing", "stale", "different", "unreadable")
 """What is a finding, of what may become of a row."""
@@ -75,6 +79,44 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Distribution:
+    """The values of a feature on one side.
+
+    Moments are of the finite numbers, times in seconds since the epoch; None where there are none.
+    """
+
+    nulls: int
+    """How many are null; online, also those that are not there or are no value."""
+
+    mean: float | None
+    """Their mean."""
+
+    std: float | None
+    """Their standard deviation, as of a sample (n - 1)."""
+
+    min: float | None
+    """The least."""
+
+    max: float | None
+    """The greatest."""
+
+    p5: float | None
+    """The quantile at 0.05; like the others of at most 10,000 rows, drawn with equal chances."""
+
+    p25: float | None
+    """The quantile at 0.25."""
+
+    p50: float | None
+    """The median."""
+
+    p75: float | None
+    """The quantile at 0.75."""
+
+    p95: float | None
+    """The quantile at 0.95."""
+
+
+@dataclass(frozen=True)
 class FeatureVerification:
     """What was found about one feature."""
 
@@ -92,6 +134,33 @@ class FeatureVerification:
 
     absent: int
     """Those of them in which the feature is not there at all; they are ``different``, too."""
+
+    rows: int
+    """Entities that have a row online, whatever its time: those whose values are compared as
+    distributions."""
+
+    psi: float | None
+    """The population stability index of what is online against the source, over ten bins with
+    about as many rows of the source each (over the 20 most frequent values of both, for texts,
+    booleans and numbers of no more than 20 values) and one for nulls: the sum of ``(online -
+    source) * ln(online / source)`` of their shares, of which none counts as less than 0.0001.
+    Below 0.1 is taken for no change, above 0.25 for a large one. None for types without a distribution."""
+
+    source: Distribution
+    """What the source has for these entities."""
+
+    online: Distribution
+    """What is online."""
+
+    categories: list[tuple[str, float, float]]
+    """Texts and booleans: the ten most frequent ones of both, each with its share in the source and
+    online. Texts are cut after 64 bytes."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> FeatureVerification:
+        """The report of the core, as a value that can be pickled and compared."""
+        sides = {name: Distribution(**values[name]) for name in ("source", "online")}
+        return cls(**{**values, **sides})
 
     @property
     def different_share(self) -> float:
@@ -163,7 +232,7 @@ class ViewVerification:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> ViewVerification:
         """The report of the core, as a value that can be pickled and compared."""
-        features = [FeatureVerification(**one) for one in values["features"]]
+        features = [FeatureVerification.of(one) for one in values["features"]]
         examples = [
             Example(**{**one, "differences": [Difference(**each) for each in one["differences"]]})
             for one in values["examples"]
@@ -234,7 +303,11 @@ class VerificationReport:
         return not self.failures and all(view.is_clean for view in self.views)
 
     def excesses(
-        self, max_missing: float = 0.0, max_stale: float = 0.0, max_different: float = 0.0
+        self,
+        max_missing: float = 0.0,
+        max_stale: float = 0.0,
+        max_different: float = 0.0,
+        max_psi: float | None = None,
     ) -> list[str]:
         """What is more than it may be, in words; empty if nothing is.
 
@@ -242,6 +315,7 @@ class VerificationReport:
             max_missing: the share of a view's compared entities that may be missing, 0 to 1.
             max_stale: that may be stale.
             max_different: that may be different or unreadable.
+            max_psi: the population stability index that a feature may have; None: any.
         """
         limits = {
             "missing": max_missing,
@@ -249,13 +323,20 @@ class VerificationReport:
             "different": max_different,
             "unreadable": max_different,
         }
+        drifted = [
+            f"{view.view}: the values of {one.feature} have drifted: PSI {one.psi:.3f}, "
+            f"{max_psi:.3f} may be"
+            for view in self.views
+            for one in view.features
+            if max_psi is not None and one.psi is not None and one.psi > max_psi
+        ]
         return [
             f"{view.view}: {getattr(view, name):,} of {view.compared:,} rows "
             f"({view.share(name):.2%}) are {name}, {limit:.2%} may be"
             for view in self.views
             for name, limit in limits.items()
             if view.share(name) > limit
-        ]
+        ] + drifted
 
     def to_dict(self) -> dict[str, Any]:
         """The report as dicts and lists of plain values, shares included."""
@@ -292,7 +373,7 @@ class VerificationReport:
             inner = ("features", "examples")
             rows = [{k: v for k, v in view.items() if k not in inner} for view in views]
         else:
-            rows = [{"view": view["view"], **one} for view in views for one in view[of]]
+            rows = [{"view": view["view"], **_flat(one)} for view in views for one in view[of]]
         return pd.DataFrame(rows)
 
     def __iter__(self) -> Iterator[ViewVerification]:
@@ -335,6 +416,52 @@ class VerificationError(errors.FeastrsError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return VerificationError.of, (self.report,)
+
+
+def verify_online(
+    native: _native.Store,
+    feature_views: list[str] | None,
+    sample: int | None,
+    seed: int,
+    start_date: datetime | None,
+    end_date: datetime | None,
+    examples: int,
+) -> VerificationReport:
+    """See :meth:`feastrs.FeatureStore.verify_online`."""
+    if isinstance(feature_views, str):
+        raise TypeError(f"feature_views is the str {feature_views!r}; give a list of names")
+    if sample is not None and sample < 1:
+        raise ValueError(f"sample is {sample}; give 1 or more, or None for all entities")
+    if examples < 0:
+        raise ValueError(f"examples is {examples}; it must not be negative")
+    start = None if start_date is None else micros("start_date", start_date)
+    end = None if end_date is None else micros("end_date", end_date)
+    if start is not None and end is not None and start > end:
+        raise ValueError(f"start_date {start_date} is after end_date {end_date}")
+    ours, obstacles = native.materialization_plan(feature_views)
+    if obstacles and feature_views is not None:
+        reasons = "; ".join(f"view '{view}' {why}" for view, why in obstacles.items())
+        raise errors.NeedsFeastError(f"what only Feast materializes can't be verified: {reasons}")
+    with VerificationProgress() as progress:
+        done, failed = native.verify_online(
+            ours, start, end, sample, seed % 2**64, examples, progress
+        )
+    views = [ViewVerification.of(values) for values in done]
+    report = VerificationReport(views, obstacles, dict(failed), sample, seed)
+    if report.failures:
+        raise VerificationError.of(report)
+    return report
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """With ``source_mean``, ``online_mean`` and so on in place of dicts."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and name != "entity":
+            flat |= {f"{name}_{inner}": one for inner, one in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _share(part: int, whole: int) -> float:

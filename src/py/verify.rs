@@ -13,8 +13,8 @@ use crate::offline::TimeWindow;
 use crate::registry::Catalog;
 use crate::store::OnlineStore;
 use crate::verify::{
-    Difference, Example, FeatureReport, Progress, RowStatus, VerifyReport, VerifyRequest,
-    ViewVerification, verify,
+    Difference, Distribution, Example, FeatureReport, Progress, RowStatus, VerifyReport,
+    VerifyRequest, ViewVerification, verify,
 };
 
 use super::materialize::Watcher;
@@ -120,6 +120,31 @@ fn feature_to_python<'py>(
     dict.set_item("compared", feature.compared)?;
     dict.set_item("different", feature.different)?;
     dict.set_item("absent", feature.absent)?;
+    let drift = &feature.drift;
+    dict.set_item("rows", drift.rows)?;
+    dict.set_item("psi", drift.psi)?;
+    dict.set_item("source", distribution_to_python(py, &drift.source)?)?;
+    dict.set_item("online", distribution_to_python(py, &drift.online)?)?;
+    let categories = drift.categories.iter().map(|one| (&one.value, one.source, one.online));
+    dict.set_item("categories", categories.collect::<Vec<_>>())?;
+    Ok(dict)
+}
+
+fn distribution_to_python<'py>(
+    py: Python<'py>,
+    side: &Distribution,
+) -> PyResult<Bound<'py, PyDict>> {
+    const NAMES: [&str; 5] = ["p5", "p25", "p50", "p75", "p95"];
+    let dict = PyDict::new(py);
+    let moments = side.moments.as_ref();
+    dict.set_item("nulls", side.nulls)?;
+    dict.set_item("mean", moments.map(|moments| moments.mean))?;
+    dict.set_item("std", moments.and_then(|moments| moments.std))?;
+    dict.set_item("min", moments.map(|moments| moments.min))?;
+    dict.set_item("max", moments.map(|moments| moments.max))?;
+    for (index, name) in NAMES.into_iter().enumerate() {
+        dict.set_item(name, moments.map(|moments| moments.quantiles[index]))?;
+    }
     Ok(dict)
 }
 

@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::coverage::Expiry;
+use super::drift::Drifts;
 use super::equal::problem;
 use super::found::{Found, FoundRows};
-use super::report::{Counts, Difference, Example, FeatureReport, RowStatus};
+use super::report::{Counts, Difference, Drift, Example, FeatureReport, RowStatus, VerifyRequest};
 use crate::call::{Call, now_micros};
 use crate::error::Result;
-use crate::materialize::plan::ViewPlan;
+use crate::materialize::plan::{PlannedColumn, ViewPlan};
 use crate::materialize::transfer::Chunk;
 use crate::store::{OnlineStore, StoreReader, StoredGroup};
 use crate::value::PackedBytes;
@@ -26,8 +27,9 @@ pub(super) struct Comparison<'a> {
     reader: Arc<dyn StoreReader>,
     expiry: Expiry,
     max_examples: usize,
+    drifts: Drifts,
     pub counts: Counts,
-    pub features: Vec<FeatureReport>,
+    features: Vec<FeatureReport>,
     pub examples: Vec<Example>,
 }
 
@@ -56,28 +58,31 @@ impl Expected<'_> {
 }
 
 impl<'a> Comparison<'a> {
-    /// Of the rows of `plan`; keeps `max_examples` of each status.
+    /// Of the rows of `plan`.
     pub fn new(
         plan: &'a ViewPlan,
         store: &'a dyn OnlineStore,
         expiry: Expiry,
-        max_examples: usize,
+        request: &VerifyRequest,
     ) -> Self {
         let expected_fields = plan.features.len() + 1;
         let group = StoredGroup { views: vec![plan.stored.clone()], expected_fields };
-        let report = |feature: &crate::materialize::plan::PlannedColumn| FeatureReport {
+        let report = |feature: &PlannedColumn| FeatureReport {
             feature: feature.name.clone(),
             value_type: feature.value_type,
             compared: 0,
             different: 0,
             absent: 0,
+            drift: Drift::default(),
         };
+        let types = plan.features.iter().map(|feature| feature.value_type);
         Comparison {
             plan,
             store,
             reader: store.reader(&[group]),
             expiry,
-            max_examples,
+            max_examples: request.examples,
+            drifts: Drifts::new(types, request.seed),
             counts: Counts::default(),
             features: plan.features.iter().map(report).collect(),
             examples: Vec::new(),
@@ -161,6 +166,12 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// What was found about each feature.
+    pub fn into_features(self) -> Vec<FeatureReport> {
+        let features = self.features.into_iter().zip(self.drifts.finish());
+        features.map(|(feature, drift)| FeatureReport { drift, ..feature }).collect()
+    }
+
     fn count(
         &mut self,
         status: RowStatus,
@@ -176,6 +187,10 @@ impl<'a> Comparison<'a> {
         };
         if matches!(status, RowStatus::Matching | RowStatus::Different) {
             self.features.iter_mut().for_each(|feature| feature.compared += 1);
+        }
+        if matches!(found.row(index), Found::Row(_)) {
+            let value = |feature: usize| expected.values[feature].get(row);
+            self.drifts.observe(|feature| (value(feature), found.value(index, feature)));
         }
         if !status.is_finding() || self.counts.of(status) > self.max_examples as u64 {
             return Ok(());

@@ -12,6 +12,7 @@
 
 mod compare;
 mod coverage;
+pub mod drift;
 mod equal;
 mod found;
 pub mod report;
@@ -20,7 +21,7 @@ mod sample;
 mod view;
 
 pub use report::{
-    Counts, Difference, Example, FeatureReport, NoProgress, Problem, Progress, RowStatus,
-    VerifyReport, VerifyRequest, ViewFailure, ViewVerification,
+    Category, Counts, Difference, Distribution, Drift, Example, FeatureReport, Moments, NoProgress,
+    Problem, Progress, RowStatus, VerifyReport, VerifyRequest, ViewFailure, ViewVerification,
 };
 pub use run::verify;

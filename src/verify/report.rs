@@ -177,6 +177,59 @@ pub struct FeatureReport {
     pub different: u64,
     /// Those of them in which the feature is not there at all; they are `different`, too.
     pub absent: u64,
+    /// How its values are distributed, in the source and online.
+    pub drift: Drift,
+}
+
+/// The distributions of a feature, over the entities that have a row online, whatever its time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Drift {
+    /// How many entities those are.
+    pub rows: u64,
+    /// What the source has for them.
+    pub source: Distribution,
+    /// What is online.
+    pub online: Distribution,
+    /// The population stability index of what is online against the source; `None` for types
+    /// without a distribution (lists, maps, bytes, …), and without rows.
+    pub psi: Option<f64>,
+    /// Texts and booleans: the most frequent ones of both sides, with their shares of all rows.
+    pub categories: Vec<Category>,
+}
+
+/// The values of one side.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    /// How many are null; online, also those that are not there or no value.
+    pub nulls: u64,
+    /// Of the finite numbers; times are seconds since the epoch. `None`: there are none.
+    pub moments: Option<Moments>,
+}
+
+/// Numbers in short.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation, as of a sample (n - 1); `None` for a single one.
+    pub std: Option<f64>,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+    /// At [`QUANTILES`](super::drift::QUANTILES).
+    pub quantiles: [f64; 5],
+}
+
+/// A value and how often it occurs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Category {
+    /// The text, cut after 64 bytes.
+    pub value: String,
+    /// Its share of the rows of the source, 0 to 1.
+    pub source: f64,
+    /// Its share of the rows online.
+    pub online: f64,
 }
 
 /// What was found about one view.

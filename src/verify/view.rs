@@ -77,7 +77,7 @@ impl ViewJob<'_> {
         let searched = AtomicU64::new(0);
         let expiry = Expiry::new(self.view, self.config);
         let mut done = 0;
-        let (searched, comparison) = thread::scope(|scope| {
+        let (searched, mut comparison) = thread::scope(|scope| {
             let (news, hear) = channel();
             let (send, receive) = sync_channel(QUEUED_CHUNKS);
             let (stop, call, searched) = (&stop, &worker_call, &searched);
@@ -97,8 +97,8 @@ impl ViewJob<'_> {
         report.entities = searched.entities;
         report.is_estimate = searched.is_estimate;
         report.counts = comparison.counts;
-        report.features = comparison.features;
-        report.examples = comparison.examples;
+        report.examples = std::mem::take(&mut comparison.examples);
+        report.features = comparison.into_features();
         Ok(())
     }
 
@@ -146,7 +146,7 @@ impl ViewJob<'_> {
         call: &Call<'_>,
         news: &Sender<u64>,
     ) -> Result<Comparison<'p>> {
-        let mut comparison = Comparison::new(plan, self.store, expiry, self.request.examples);
+        let mut comparison = Comparison::new(plan, self.store, expiry, self.request);
         for chunk in chunks {
             comparison.take(&chunk, call)?;
             // Nobody listens any more only when the call is being stopped.

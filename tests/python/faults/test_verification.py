@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -158,6 +159,37 @@ def test_a_push_of_the_same_time_differs(repo: Repo) -> None:
 
     (example,) = view.examples
     assert [one.feature for one in example.differences] == ["x", "n", "name"]
+
+
+def test_drift(repo: Repo) -> None:
+    """What was pushed since is no finding, and still may be distributed otherwise."""
+    features = {
+        one.feature: one for one in the_view(repo.ours().verify_online(sample=None)).features
+    }
+    assert all(one.psi == 0 and one.source == one.online for one in features.values())
+    x, name = features["x"], features["name"]
+    halves = [i / 2 for i in range(COUNT)]
+    assert x.source.mean == pytest.approx(statistics.mean(halves))
+    assert x.source.std == pytest.approx(statistics.stdev(halves))
+    assert (x.source.min, x.source.p50, x.source.max) == (0, statistics.median(halves), halves[-1])
+    assert name.source.mean is None
+    assert len(name.categories) == 10
+
+    pushed = frame(list(range(1000)), AT + timedelta(days=1))
+    nulls = pushed.set_column(3, "n", pa.nulls(1000, pa.int64()))
+    repo.ours().write_to_online_store(VIEW, nulls)
+    view = the_view(repo.ours().verify_online(sample=None))
+    features = {one.feature: one for one in view.features}
+
+    assert view.is_clean
+    assert view.newer == 1000
+    assert all(one.compared == 2000 and one.rows == COUNT for one in features.values())
+    assert all(one.psi is not None and one.psi > 0.25 for one in features.values())
+    assert (features["n"].source.nulls, features["n"].online.nulls) == (0, 1000)
+    assert features["x"].online.p5 == 7.5
+    report = repo.ours().verify_online(sample=None)
+    assert report.excesses() == []
+    assert len(report.excesses(max_psi=0.25)) == 3
 
 
 def test_rows_after_the_last_interval_do_not_count(

@@ -6,8 +6,10 @@ import json
 import pickle
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import feastrs
@@ -71,6 +73,17 @@ def test_findings_that_may_be(wrong: Repo) -> None:
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "clean enough"
     assert verify(wrong, "--max-missing", "0.009", *allowed[2:]).returncode == 1
+
+
+def test_drift(repo: Repo) -> None:
+    rows = {"driver_id": list(range(100)), "event_timestamp": [AT + timedelta(days=1)] * 100}
+    values = {"x": [0.0] * 100, "n": [1] * 100, "name": ["a"] * 100}
+    repo.ours().write_to_online_store(VIEW, pd.DataFrame(rows | values))
+    assert verify(repo).returncode == 0
+    done = verify(repo, "--max-psi", "0.25")
+    assert done.returncode == 1
+    assert "the values of x have drifted: PSI " in done.stdout
+    assert "MEAN ONLINE" in done.stdout
 
 
 def test_json(wrong: Repo, tmp_path: Path) -> None:
@@ -145,6 +158,8 @@ def test_the_report_in_other_forms(wrong: Repo) -> None:
     examples = report.to_df("examples")
     assert sorted(examples["status"]) == ["different", "missing", "missing", "unreadable"]
     assert examples["source_time"].min() > AT
+    assert features.loc["x", "source_mean"] > 0
+    assert features.loc["x", "psi"] == 0
     with pytest.raises(ValueError, match="'features'"):
         report.to_df("rows")
     error = feastrs.VerificationError.of(
