@@ -110,7 +110,7 @@ test-rust: $(DEV)/.installed ## The core's tests, on Redis 7.0 and 6.2, with no 
 # For each target, with two cores; more finds more.
 FUZZ_SECONDS ?= 60
 
-fuzz: ## Fuzz the reply codec, the decoding of values and the server's requests, FUZZ_SECONDS each, from the kept corpus
+fuzz: ## Fuzz the reply codec, the decoding of values and the server's requests and calls, FUZZ_SECONDS each, from the kept corpus
 	FEASTRS_FUZZ_SECONDS=$(FUZZ_SECONDS) \
 	  .ci/no-python cargo test --locked --quiet --lib fuzz::tests -- --nocapture
 
@@ -124,7 +124,7 @@ purity: ## The bare core builds without Python and has no pyo3 in its tree
 
 .PHONY: fuzz-coverage
 fuzz-coverage: ## The same targets under libFuzzer (needs a C++ compiler); what it finds joins the corpus
-	cd tests/fuzz && cp ../../Cargo.lock . && for target in replies requests values; do \
+	cd tests/fuzz && cp ../../Cargo.lock . && for target in calls replies requests values; do \
 	  mkdir -p found/$$target; \
 	  run="cargo run --quiet --bin $$target --"; \
 	  export CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)-fuzz RUSTC_WRAPPER=$(CURDIR)/tests/fuzz/rustc-coverage; \

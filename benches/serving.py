@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc_serving
 from measure import Bound, Job, Rounds, say
 from reads import Question, wide
 
@@ -158,6 +159,7 @@ class Serving:
             self.latencies(ours)
             self.beside_hello(ours)
             self.at_a_rate(ours)
+        self.calls()
 
     # -- both -----------------------------------------------------------------------------------
 
@@ -184,6 +186,20 @@ class Serving:
             for server, found in zip((stock, ours), rates, strict=True):
                 found.append(self._load(server, question).rate)
         self.jobs.append(Job(title, *rates, "/s", correct, target=target, more_is_better=True))
+
+    def calls(self) -> None:
+        """gRPC, beside `feast listen`."""
+        servers = []
+        try:
+            for name in ("feast", "feastrs"):
+                port, program = free_port(), str(Path(sys.executable).parent / name)
+                command = grpc_serving.command(program, self.repo.folder, port)
+                servers.append(HttpServer(command, port, self.folder / f"{name}-listen.log"))
+            rounds = max(3, self.rounds.read_rounds // 2)
+            self.jobs += grpc_serving.jobs(wide(1, 50), *servers, self.seconds, rounds)
+        finally:
+            for server in servers:
+                server.close()
 
     # -- ours -----------------------------------------------------------------------------------
 

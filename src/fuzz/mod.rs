@@ -10,6 +10,7 @@ mod mutate;
 
 pub use crate::online::fuzz::values;
 pub use crate::server::fuzz::requests;
+pub use crate::server::grpc::fuzz::calls;
 pub use crate::store::redis::fuzz::replies;
 
 pub use allocation::Counting;
@@ -26,6 +27,11 @@ pub fn frugally(target: fn(&[u8]), input: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_hold_what_they_promise() {
+        mutate::run("calls", calls);
+    }
 
     #[test]
     fn replies_hold_what_they_promise() {

@@ -1,11 +1,12 @@
 //! What is behind the routes: the handlers, and what they share. Must not know connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
 
 use super::auth::{Gate, Principal, Resource};
+use super::budget::Budget;
 use super::failure;
 use super::handlers::get_online_features;
 use super::health;
@@ -42,6 +43,8 @@ pub struct App {
     serving: Serving,
     writes: Writes,
     materializations: Materializations,
+    // The requests that each server of this is working on.
+    in_flight: Mutex<Vec<Weak<Budget>>>,
 }
 
 impl App {
@@ -69,7 +72,8 @@ impl App {
         let (ours, store, python) = shared();
         let materializations = Materializations::new(config, ours, store, python);
         let refresher = Refresher::new(registry.clone());
-        Ok(App { registry, refresher, online, gate, serving, writes, materializations })
+        let in_flight = Mutex::default();
+        Ok(App { registry, refresher, online, gate, serving, writes, materializations, in_flight })
     }
 
     /// Who asks for `route`, by the `Authorization` header; the answer if they are not let in.
@@ -102,9 +106,23 @@ impl App {
         views.and_then(check).map_err(|error| failure::reply(&error))
     }
 
+    /// Counts what is taken of `requests` among those in flight.
+    pub(super) fn add_server(&self, requests: &Arc<Budget>) {
+        // A panic can't leave them half changed.
+        let mut servers = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.retain(|known| known.strong_count() > 0);
+        servers.push(Arc::downgrade(requests));
+    }
+
+    fn in_flight(&self) -> usize {
+        let servers = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.iter().filter_map(Weak::upgrade).map(|requests| requests.taken()).sum()
+    }
+
     /// What is counted, and how things are at the moment, for Prometheus.
     pub(super) fn scrape(&self) -> String {
         let metrics = Metrics::of_process();
+        metrics.note_in_flight(self.in_flight());
         metrics.note_registry(&self.registry.latest(), self.refresher.freshness().age);
         if let Some(count) = self.online.as_ref().and_then(|online| online.connections()) {
             metrics.note_connections(count);

@@ -61,9 +61,6 @@ async fn answer_route(
     begun: Instant,
 ) -> (Reply, Option<Share>) {
     if !route.takes_body() {
-        if route == Route::Metrics {
-            server.note_in_flight();
-        }
         return (handle(server, route, Request::bodiless(head.uri.query())).await, None);
     }
     let Some(admitted) = server.requests.take(1) else {

@@ -124,7 +124,7 @@ impl Drop for Server {
 fn export(server: &Arc<Shared>) -> Option<Exporter> {
     let port = server.options.metrics_port?;
     let server = server.clone();
-    let exporter = Exporter::start(port, Arc::new(move || server.scrape()));
+    let exporter = Exporter::start(port, Arc::new(move || server.app.scrape()));
     exporter.inspect_err(|error| log::error!("{error}")).ok()
 }
 

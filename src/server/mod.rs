@@ -32,7 +32,7 @@ pub mod failure;
 mod fields;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod grpc;
+pub(crate) mod grpc;
 mod handlers;
 mod health;
 mod host;

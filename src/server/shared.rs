@@ -6,7 +6,6 @@ use super::access_log::AccessLog;
 use super::app::App;
 use super::budget::Budget;
 use super::grpc::Health;
-use super::metrics::Metrics;
 use super::options::Options;
 use super::phase::Progress;
 use super::tls::Tls;
@@ -32,28 +31,19 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(app: Arc<App>, options: Options) -> Result<Self> {
+        let requests = Budget::new(options.limits.requests_in_flight);
+        app.add_server(&requests);
         Ok(Shared {
             tls: options.tls.clone().map(Tls::new).transpose()?,
             access_log: options.access_log.then(|| AccessLog::new(std::io::stdout())),
             progress: Arc::default(),
             connections: Budget::new(options.limits.connections),
             farewells: Budget::new(FAREWELLS),
-            requests: Budget::new(options.limits.requests_in_flight),
+            requests,
             body_bytes: Budget::new(options.limits.body_bytes_in_flight),
             health: Health::new(options.limits.connections),
             app,
             options,
         })
-    }
-
-    /// Notes how many requests are being worked on, for whoever looks at the metrics.
-    pub(super) fn note_in_flight(&self) {
-        Metrics::of_process().note_in_flight(self.requests.taken());
-    }
-
-    /// The metrics, as they are scraped from a port of their own.
-    pub(super) fn scrape(&self) -> String {
-        self.note_in_flight();
-        self.app.scrape()
     }
 }

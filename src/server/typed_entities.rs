@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::entities::refused;
 use crate::error::{Error, ErrorKind, Result};
-use crate::value::wire::{ColumnDecoder, Value};
+use crate::value::wire::{ColumnDecoder, NOT_A_TIME, Value};
 use crate::value::{Column, Layout, PackedBytes, ValueType, json};
 
 /// Where doubles stop to hold every integer.
@@ -73,11 +73,16 @@ fn exactly<'a>(
             let number = integer(value).ok_or(other)?;
             Ok(Value::Int32(number.try_into().map_err(|_| "it is out of range")?))
         }
-        (ValueType::UnixTimestamp, Value::UnixTimestamp(seconds))
-        | (ValueType::UnixTimestamp, Value::ZonedTimestamp(seconds, _)) => {
-            Ok(Value::UnixTimestamp(*seconds))
+        (ValueType::UnixTimestamp, value) => {
+            let seconds = match value {
+                Value::UnixTimestamp(seconds) | Value::ZonedTimestamp(seconds, _) => *seconds,
+                value => integer(value).ok_or(other)?,
+            };
+            match seconds {
+                NOT_A_TIME => Err("it is no time"),
+                seconds => Ok(Value::UnixTimestamp(seconds)),
+            }
         }
-        (ValueType::UnixTimestamp, value) => Ok(Value::UnixTimestamp(integer(value).ok_or(other)?)),
         (ValueType::String, Value::Text(_, text)) => {
             Ok(Value::Text(ValueType::String, Cow::Borrowed(text)))
         }
@@ -155,8 +160,10 @@ mod tests {
             (Value::Int64(7), ValueType::String),
             (text(), ValueType::Bytes),
             (Value::Null, ValueType::Int64),
+            (Value::Int64(NOT_A_TIME), ValueType::UnixTimestamp),
+            (Value::UnixTimestamp(NOT_A_TIME), ValueType::UnixTimestamp),
         ] {
-            let error = keys(&[Value::Int64(1), value.clone()], value_type).err();
+            let error = keys(std::slice::from_ref(&value), value_type).err();
             let error = error.unwrap_or_else(|| panic!("{value:?} as {value_type:?}"));
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
             assert!(error.to_string().starts_with("'k', row "), "{error}");

@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use bytes::{Buf, Bytes, BytesMut};
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 
 use super::status::{Code, Status};
 

@@ -14,6 +14,8 @@
 mod body;
 mod call;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health;
 mod methods;
 mod reads;

@@ -60,7 +60,7 @@ async fn write(served: &Served) -> CoreResult<Vec<u8>> {
 }
 
 /// The request as the host takes it: the body of the HTTP server's.
-fn body(ask: &Ask<'_>) -> CoreResult<Bytes> {
+pub(super) fn body(ask: &Ask<'_>) -> CoreResult<Bytes> {
     let mut out = b"{\"entities\":{".to_vec();
     for (index, (name, values)) in ask.entities.iter().enumerate() {
         out.extend_from_slice(if index > 0 { b"," } else { b"" });
