@@ -49,6 +49,8 @@ pub enum ErrorKind {
     SourceNotFound,
     /// A source's bytes, columns or types are not what they should be.
     SourceInvalid,
+    /// What would be written is there already.
+    TargetExists,
     /// A source file changed while it was read.
     SourceChanged,
     /// The object store that holds a source can't be reached, or answered with an error.
@@ -117,6 +119,7 @@ impl ErrorKind {
         ErrorKind::RegistryDenied,
         ErrorKind::SourceNotFound,
         ErrorKind::SourceInvalid,
+        ErrorKind::TargetExists,
         ErrorKind::SourceChanged,
         ErrorKind::SourceUnavailable,
         ErrorKind::SourceDenied,

@@ -9,11 +9,13 @@ from typing_extensions import Self, disjoint_base
 
 __all__ = [
     "HistoricalJob",
+    "HistoricalPieces",
     "HistoricalResult",
     "LoopReads",
     "MetricsExporter",
     "OnlineReader",
     "OnlineResult",
+    "ParquetFile",
     "ResponseBase",
     "Server",
     "ServerApp",
@@ -150,6 +152,9 @@ class Store:
         full_feature_names: bool,
         filter_by_created: bool,
     ) -> HistoricalJob: ...
+    def parquet_file(
+        self, path: str, allow_overwrite: bool, s3_endpoint: str | None = None
+    ) -> ParquetFile: ...
     def server_app(self, host: object) -> ServerApp: ...
 
 # -- asgi.rs
@@ -256,6 +261,23 @@ class ResponseBase:
 
 @final
 class HistoricalJob:
+    @staticmethod
+    def of_files(
+        store: Store,
+        path: str,
+        features: object,
+        full_feature_names: bool,
+        filter_by_created: bool,
+    ) -> HistoricalJob: ...
+    @staticmethod
+    def of_range(
+        store: Store,
+        start: int | None,
+        end: int | None,
+        features: object,
+        full_feature_names: bool,
+        filter_by_created: bool,
+    ) -> HistoricalJob: ...
     @property
     def feature_names(self) -> list[str]: ...
     @property
@@ -269,12 +291,27 @@ class HistoricalJob:
     @property
     def on_demand(self) -> list[tuple[str, str, bytes, list[str]]]: ...
     def time_range(self) -> tuple[int, int] | None: ...
+    def with_frame(self, frame: object) -> HistoricalJob: ...
+    def explain(self) -> str: ...
     def run(self, progress: object | None = None) -> HistoricalResult: ...
+    def pieces(
+        self, rows: int | None = None, progress: object | None = None
+    ) -> HistoricalPieces: ...
+
+@final
+class HistoricalPieces:
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> HistoricalResult: ...
 
 @final
 class HistoricalResult:
     def __len__(self) -> int: ...
     def arrow_c_stream(self, requested_schema: object | None = None) -> object: ...
+
+@final
+class ParquetFile:
+    def write(self, rows: object) -> None: ...
+    def finish(self) -> str: ...
 
 # -- metrics.rs
 

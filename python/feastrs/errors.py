@@ -127,6 +127,10 @@ class SourceInvalidError(FeastrsError, ValueError):
     """A source's bytes, columns or types are not what they should be."""
 
 
+class SavedDatasetLocationAlreadyExists(FeastrsError, FileExistsError):
+    """Rows would be written to where there are some already."""
+
+
 class SourceChangedError(FeastrsError, RuntimeError):
     """A source file changed while it was read; nothing was recorded. Run it again."""
 
@@ -221,6 +225,7 @@ _CLASSES: dict[str, type[FeastrsError]] = {
     "RegistryDenied": RegistryDeniedError,
     "SourceNotFound": SourceNotFoundError,
     "SourceInvalid": SourceInvalidError,
+    "TargetExists": SavedDatasetLocationAlreadyExists,
     "SourceChanged": SourceChangedError,
     "SourceUnavailable": SourceUnavailableError,
     "SourceDenied": SourceDeniedError,

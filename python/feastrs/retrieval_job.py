@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     import polars
     import torch
 
-    from feastrs._native import HistoricalJob, HistoricalResult
+    from feastrs._native import HistoricalJob, HistoricalResult, Store
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # What is over sooner needs no bar.
@@ -63,8 +65,9 @@ class RetrievalJob:
         ['driver_id', 'event_timestamp', 'conv_rate']
     """
 
-    def __init__(self, native: HistoricalJob, frame: Any) -> None:
+    def __init__(self, native: HistoricalJob, frame: Any, store: Store | None = None) -> None:
         self._native = native
+        self._store = store
         # A pandas frame, whose index and dtypes an answer keeps; None for Arrow memory.
         self._frame = frame if _is_pandas(frame) else None
         self._columns = list(frame.columns) if self._frame is not None else None
@@ -150,6 +153,138 @@ class RetrievalJob:
 
         return tensors(self.to_arrow().to_pydict(), kind, default_value)
 
+    def to_record_batches(self, rows: int | None = None) -> Iterator[Any]:
+        """The rows as a stream of ``pyarrow.RecordBatch``, joined piece by piece.
+
+        What is in memory at once is one piece: at most ``rows`` rows, and not more than
+        ``materialization.max_memory_mb`` is for.
+
+        Args:
+            rows: at most so many rows at once.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        pyarrow = _pyarrow("to_record_batches")
+        for piece in self._pieces(pyarrow, rows):
+            yield from pyarrow.table(piece).to_batches(max_chunksize=rows)
+
+    def to_parquet(self, path: str | os.PathLike[str], allow_overwrite: bool = False) -> str:
+        """Writes the rows to a Parquet file, piece by piece.
+
+        Args:
+            path: a file, or a folder, which gets one; on disk, at ``s3://`` or at ``gs://``,
+                where the file is in memory until it is complete.
+            allow_overwrite: replace what is there.
+
+        Returns:
+            Where the file is.
+
+        Raises:
+            feastrs.errors.SavedDatasetLocationAlreadyExists: something is there.
+        """
+        target = os.fspath(path)
+        if "://" not in target:
+            target = str(Path(target).absolute())
+        return self._write(target, allow_overwrite, None)
+
+    def persist(
+        self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None
+    ) -> None:
+        """Writes the rows to where a saved dataset is kept.
+
+        Args:
+            storage: a ``SavedDatasetFileStorage`` of Feast.
+            allow_overwrite: replace what is there.
+            timeout: as in :meth:`to_df`.
+
+        Raises:
+            feastrs.errors.SavedDatasetLocationAlreadyExists: something is there.
+            TypeError: the storage is not of files.
+        """
+        options = getattr(storage, "file_options", None)
+        if options is None:
+            raise TypeError(
+                f"the storage is a {type(storage).__name__}; rows are persisted to files: give a "
+                "SavedDatasetFileStorage"
+            )
+        self._write(options.uri, bool(allow_overwrite), options.s3_endpoint_override or None)
+
+    def supports_remote_storage_export(self) -> bool:
+        """Whether :meth:`to_remote_storage` works without a path: it does not."""
+        return False
+
+    def to_remote_storage(self, path: str | None = None) -> list[str]:
+        """Writes the rows to an object store.
+
+        Args:
+            path: a folder or a file at ``s3://`` or ``gs://``.
+
+        Returns:
+            The URLs of what was written.
+
+        Raises:
+            NotImplementedError: no path is given; file sources have no place of their own.
+        """
+        if path is None:
+            raise NotImplementedError("file sources have no remote storage: give a path")
+        return [self.to_parquet(path)]
+
+    def to_feast_df(self, validation_reference: Any = None, timeout: int | None = None) -> Any:
+        """The rows as Feast's ``FeastDataFrame``. Arguments as in :meth:`to_df`.
+
+        Raises:
+            feastrs.errors.NeedsFeastError: feast is not installed.
+        """
+        try:
+            from feast.dataframe import DataFrameEngine, FeastDataFrame
+        except ImportError as missing:
+            raise errors.NeedsFeastError(
+                "FeastDataFrame is Feast's; install it with pip install 'feastrs[feast]'"
+            ) from missing
+        metadata = {
+            "features": list(self._native.references),
+            "on_demand_feature_views": [name for name, *_ in self._native.on_demand],
+        }
+        table = self.to_arrow(validation_reference)
+        return FeastDataFrame(data=table, engine=DataFrameEngine.ARROW, metadata=metadata)
+
+    def to_sql(self) -> str:
+        """Files are read without SQL.
+
+        Raises:
+            NotImplementedError: always, as Feast's file stores do.
+        """
+        raise NotImplementedError("Parquet files are joined without SQL: there is no statement")
+
+    def to_ray_dataset(self) -> Any:
+        """The rows as a Ray dataset.
+
+        Raises:
+            ImportError: ray is not installed.
+        """
+        try:
+            import ray.data  # type: ignore[import-not-found,unused-ignore]
+        except ImportError as missing:
+            raise ImportError(
+                "to_ray_dataset needs ray; install it with pip install ray"
+            ) from missing
+        return ray.data.from_arrow(self.to_arrow())
+
+    def explain(self) -> str:
+        """What will be read, in words: files, row groups and those passed over, columns.
+
+        Example:
+            >>> import pandas as pd
+            >>> drivers = pd.DataFrame({
+            ...     "driver_id": [1001], "event_timestamp": [pd.Timestamp("2026-01-02", tz="UTC")]
+            ... })
+            >>> job = store.get_historical_features(drivers, ["driver_stats:conv_rate"])
+            >>> job.explain().splitlines()[0]
+            '1 rows of the entity frame'
+        """
+        return self._native.explain()
+
     @property
     def full_feature_names(self) -> bool:
         """Whether columns are named ``view__feature``."""
@@ -183,6 +318,28 @@ class RetrievalJob:
     def _run(self) -> HistoricalResult:
         with _Bar() as bar:
             return self._native.run(bar)
+
+    def _pieces(self, pyarrow: Any, rows: int | None) -> Iterator[Any]:
+        """The rows, some at a time, as what has an Arrow stream."""
+        if self._native.on_demand:
+            # A function that is given some of the rows may infer other types from them.
+            yield self._table(pyarrow)
+            return
+        native = self._native
+        if self._frame is not None:
+            native = native.with_frame(pyarrow.Table.from_pandas(self._frame, preserve_index=False))
+        with _Bar() as bar:
+            for piece in native.pieces(rows, bar):
+                yield _Stream(piece)
+
+    def _write(self, path: str, allow_overwrite: bool, s3_endpoint: str | None) -> str:
+        if self._store is None:
+            raise errors.NeedsFeastError("writing without a store")
+        file = self._store.parquet_file(path, allow_overwrite, s3_endpoint)
+        is_plain = self._frame is None and not self._native.on_demand
+        for piece in self._pieces(None if is_plain else _pyarrow("to_parquet"), None):
+            file.write(piece)
+        return file.finish()
 
     def _table(self, pyarrow: Any) -> Any:
         """Everything: the frame's columns, features, what is computed."""

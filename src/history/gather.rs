@@ -35,6 +35,7 @@ impl Gather<'_> {
             source: self.source,
             columns: &self.columns,
             window: None,
+            keys: &[],
             rows: Some(&self.ranks.rows),
             batch_bytes: BATCH_BYTES,
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use arrow_schema::FieldRef;
 
+use super::explain::explain;
 use super::gather::Gather;
 use super::labels::Labels;
 use super::plan::HistoryPlan;
@@ -21,11 +22,18 @@ const MAX_GATHERED: usize = 32;
 /// Tasks for each thread, so that none waits long for the last.
 const TASKS_PER_THREAD: usize = 4;
 
+/// What a label takes while it is joined: its key, its place in time, its row; about.
+const LABEL_BYTES: usize = 64;
+/// What each thread keeps for a label of each view that is searched.
+const NEWEST_BYTES: usize = 24;
+/// What a value takes, about.
+const VALUE_BYTES: usize = 16;
+/// Fewer labels are not worth reading the sources again.
+const MIN_LABELS_AT_ONCE: usize = 10_000;
+
 /// How a join is done.
 #[derive(Clone, Copy)]
 pub struct JoinOptions<'a> {
-    /// The repository's configuration.
-    pub config: &'a RepoConfig,
     /// Rows that were created after a label are not seen by it.
     pub filter_by_created: bool,
     /// Told now and then, on the calling thread, how much is done: from 0 to 1.
@@ -40,26 +48,63 @@ pub struct JoinedColumns {
     pub arrays: Vec<ArrayRef>,
 }
 
-/// Reads what `plan` asks for, as it was known at each of `labels`.
-pub fn join(
-    plan: &HistoryPlan,
-    labels: &Labels,
-    options: &JoinOptions<'_>,
-    call: &Call<'_>,
-) -> Result<JoinedColumns> {
-    if u32::try_from(labels.len()).is_err() {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "an entity frame can't have more than four billion rows; join it in pieces",
-        ));
+/// A plan whose sources are pinned: what changes from now on is an error.
+pub struct Join<'a> {
+    plan: &'a HistoryPlan,
+    sources: Arc<Sources>,
+}
+
+impl<'a> Join<'a> {
+    /// Finds and pins the sources of `plan`.
+    pub fn open(plan: &'a HistoryPlan, config: &RepoConfig, call: &Call<'_>) -> Result<Self> {
+        Ok(Join { plan, sources: Arc::new(Sources::pin(plan, config, call)?) })
     }
-    let sources = Sources::pin(plan, options.config, call)?;
-    let searches = searches(&plan.views, &sources, labels, options.filter_by_created)?;
-    let meter = Meter::default();
-    let watch = || (options.progress)(meter.fraction());
-    let pool = Pool { sources: &sources.files, call, watch: &watch };
-    search(&searches, &meter, &pool)?;
-    gather(plan, &sources, &searches, &meter, &pool)
+
+    /// The same sources, pinned before, for the same plan.
+    pub fn again(plan: &'a HistoryPlan, sources: Arc<Sources>) -> Self {
+        Join { plan, sources }
+    }
+
+    /// The pinned sources.
+    pub fn sources(&self) -> Arc<Sources> {
+        self.sources.clone()
+    }
+
+    /// Reads what the plan asks for, as it was known at each of `labels`.
+    pub fn run(
+        &self,
+        labels: &Labels,
+        options: &JoinOptions<'_>,
+        call: &Call<'_>,
+    ) -> Result<JoinedColumns> {
+        if u32::try_from(labels.len()).is_err() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "more than four billion rows can't be joined at once; give fewer",
+            ));
+        }
+        let sources = &*self.sources;
+        let searches = searches(&self.plan.views, sources, labels, options.filter_by_created)?;
+        let meter = Meter::default();
+        let watch = || (options.progress)(meter.fraction());
+        let pool = Pool { sources: &sources.files, call, watch: &watch };
+        search(&searches, &meter, &pool)?;
+        gather(self.plan, sources, &searches, &meter, &pool)
+    }
+
+    /// What [`Join::run`] would read, in words, one line for each thing.
+    pub fn explain(&self, labels: &Labels, filter_by_created: bool) -> Result<String> {
+        explain(self.plan, &self.sources, labels, filter_by_created)
+    }
+
+    /// How many labels are joined at once within `memory` bytes, the columns that they get
+    /// included where `with_answer`.
+    pub fn labels_at_once(&self, memory: usize, with_answer: bool) -> usize {
+        let views = self.plan.views.len().min(threads() + 1).max(1);
+        let columns = if with_answer { self.plan.columns.len() } else { threads() };
+        let bytes = LABEL_BYTES + NEWEST_BYTES * threads() * views + columns * VALUE_BYTES;
+        (memory / bytes).max(MIN_LABELS_AT_ONCE)
+    }
 }
 
 fn gather(

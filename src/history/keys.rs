@@ -8,6 +8,7 @@ use arrow_array::ArrayRef;
 use super::labels::Labels;
 use super::plan::HistoryView;
 use crate::error::Result;
+use crate::offline::ScanKey;
 use crate::offline::asof::{KeyForm, KeyTable, KeyValues, Timeline};
 
 /// Labels as a view sees them.
@@ -41,6 +42,16 @@ impl KeySets {
 }
 
 impl KeySet {
+    /// What a scan may know of the keys that labels have; `columns` begins with the names of the
+    /// join keys in the source.
+    pub fn scan_keys(&self, columns: &[String]) -> Vec<ScanKey> {
+        let keys = self.columns.iter().zip(columns).zip(&self.table.bounds);
+        let known = keys.filter_map(|(((_, form), column), bounds)| {
+            Some(ScanKey { column: column.clone(), form: *form, bounds: bounds.clone()? })
+        });
+        known.collect()
+    }
+
     /// The keys of feature rows, as numbers; `columns` are those of the join keys.
     pub fn find(&self, columns: &[ArrayRef], rows: usize, ids: &mut Vec<u32>) -> Result<()> {
         let values =

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::offline::asof::Ticks;
 
 /// The name that a time column has unless there is only one that it could be.
-const TIME_COLUMN: &str = "event_timestamp";
+pub(super) const TIME_COLUMN: &str = "event_timestamp";
 
 /// Rows to be joined to.
 #[derive(Debug)]
@@ -29,6 +29,17 @@ impl Labels {
             None => parsed(name, times)?,
         };
         Ok(Labels { times: Ticks::read(&times, name)?, columns })
+    }
+
+    /// `count` rows from `start` on, without copying them.
+    pub fn slice(&self, start: usize, count: usize) -> Self {
+        let slice = |(name, array): &(String, ArrayRef)| (name.clone(), array.slice(start, count));
+        let times = Ticks {
+            values: self.times.values.slice(start, count),
+            nulls: self.times.nulls.as_ref().map(|nulls| nulls.slice(start, count)),
+            unit: self.times.unit,
+        };
+        Labels { times, columns: self.columns.iter().map(slice).collect() }
     }
 
     /// How many rows.

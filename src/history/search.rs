@@ -13,7 +13,7 @@ use super::sources::{Sources, in_view, key_forms, time_unit};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::asof::{FeatureRows, Matcher, NO_ROW, Ranks, Ticks, nanos_per};
-use crate::offline::{Scan, ScanBatch, ScanGroup, SourceFiles, TimeWindow};
+use crate::offline::{Scan, ScanBatch, ScanGroup, ScanKey, SourceFiles, TimeWindow};
 
 /// The size in memory that batches stay near.
 pub(super) const BATCH_BYTES: usize = 4 << 20;
@@ -29,6 +29,7 @@ pub(super) struct ViewSearch<'a> {
     created_unit: Option<TimeUnit>,
     /// No row outside can be any label's.
     window: TimeWindow,
+    scan_keys: Vec<ScanKey>,
     filter_by_created: bool,
     labels: usize,
     /// Those that no thread has at the moment.
@@ -62,9 +63,11 @@ impl<'a> ViewSearch<'a> {
             view.join_keys.iter().map(|key| key.source_column.clone()).collect();
         head.push(view.event_column.clone());
         head.extend(view.created_column.clone());
+        let scan_keys = keys.scan_keys(&head);
         Ok(ViewSearch {
             view,
             source,
+            scan_keys,
             keys,
             head,
             event_unit,
@@ -83,11 +86,25 @@ impl<'a> ViewSearch<'a> {
         self.ranks.get().ok_or_else(|| Error::new(ErrorKind::Internal, "a view was not searched"))
     }
 
+    /// How many row groups there are, how many are read, and how many rows those have.
+    pub fn extent(&self) -> Result<(usize, usize, u64)> {
+        let files = self.source.files().iter();
+        let all = files.map(|file| file.metadata.metadata().num_row_groups()).sum();
+        let groups = self.scan().groups()?;
+        Ok((all, groups.len(), groups.iter().map(ScanGroup::rows).sum()))
+    }
+
+    /// The columns of this pass, by their names in the source.
+    pub fn columns(&self) -> &[String] {
+        &self.head
+    }
+
     pub fn scan(&self) -> Scan<'_> {
         Scan {
             source: self.source,
             columns: &self.head,
             window: Some((&self.view.event_column, self.window)),
+            keys: &self.scan_keys,
             rows: None,
             batch_bytes: BATCH_BYTES,
         }

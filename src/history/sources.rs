@@ -13,14 +13,14 @@ use crate::offline::SourceFiles;
 use crate::offline::asof::{KeyForm, Ticks, finest};
 
 /// The sources of a plan, each once, and for each view which of them is its.
-pub(super) struct Sources {
-    pub files: Vec<SourceFiles>,
+pub struct Sources {
+    pub(super) files: Vec<SourceFiles>,
     of_view: Vec<usize>,
 }
 
 impl Sources {
     /// Pins the files of every view, and checks that they have the columns that are needed.
-    pub fn pin(plan: &HistoryPlan, config: &RepoConfig, call: &Call<'_>) -> Result<Self> {
+    pub(super) fn pin(plan: &HistoryPlan, config: &RepoConfig, call: &Call<'_>) -> Result<Self> {
         let mut known: HashMap<(&str, &str), usize> = HashMap::new();
         let mut sources = Sources { files: Vec::new(), of_view: Vec::new() };
         for view in &plan.views {
@@ -41,7 +41,7 @@ impl Sources {
     }
 
     /// The source of the view with that index.
-    pub fn of(&self, view: usize) -> &SourceFiles {
+    pub(super) fn of(&self, view: usize) -> &SourceFiles {
         &self.files[self.of_view[view]]
     }
 }

@@ -127,6 +127,7 @@ impl<'a> Pass<'a> {
             source: &plan.source,
             columns: &plan.head,
             window: Some((plan.event_column(), plan.window)),
+            keys: &[],
             rows: None,
             batch_bytes: self.batch_bytes,
         };

@@ -81,6 +81,7 @@ impl<'a> Reader<'a> {
             source: &self.plan.source,
             columns: &columns,
             window: None,
+            keys: &[],
             rows: Some(winners),
             batch_bytes: self.batch_bytes,
         };

@@ -216,14 +216,14 @@ pub(super) fn properties(old: &ArrowReaderMetadata) -> WriterPropertiesBuilder {
     WriterProperties::builder().set_compression(compression).set_key_value_metadata(kept)
 }
 
-fn beside(folder: &Path) -> Result<NamedTempFile> {
+pub(super) fn beside(folder: &Path) -> Result<NamedTempFile> {
     // Readers of folders leave hidden files out.
     let made = tempfile::Builder::new().prefix(".push-").suffix(".tmp").tempfile_in(folder);
     made.map_err(|cause| refused(folder, cause))
 }
 
 /// Gives the file its name once its bytes are on disk.
-fn finish(beside: NamedTempFile, path: &Path) -> Result<()> {
+pub(super) fn finish(beside: NamedTempFile, path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let done = beside.as_file().sync_all().and_then(|()| {
         beside.persist(path).map_err(|error| error.error)?;

@@ -15,7 +15,9 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Type as PhysicalType;
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
 
+use super::asof::{KeyBounds, KeyForm};
 use super::listing::FolderValue;
 use super::row_set::RowSet;
 use super::source::{OpenFile, PinnedFile, SourceFiles};
@@ -39,10 +41,24 @@ pub struct Scan<'a> {
     pub columns: &'a [String],
     /// The timestamp column by whose statistics row groups outside the window are skipped.
     pub window: Option<(&'a str, TimeWindow)>,
+    /// Columns, and between which values their rows have to be: row groups whose statistics say
+    /// that none is are skipped.
+    pub keys: &'a [ScanKey],
     /// Only blocks with at least one of these rows are read. `None`: all rows.
     pub rows: Option<&'a RowSet>,
     /// The size in memory that batches should stay near.
     pub batch_bytes: usize,
+}
+
+/// What is known of the keys that a scan is for, in one column.
+#[derive(Clone, Debug)]
+pub struct ScanKey {
+    /// The column.
+    pub column: String,
+    /// How its values are compared.
+    pub form: KeyForm,
+    /// Between which they lie.
+    pub bounds: KeyBounds,
 }
 
 /// Takes the batches of a scan.
@@ -137,7 +153,8 @@ impl<'a> Scan<'a> {
 
     /// Rows to read of each row group that has any.
     fn spans(&self, pinned: &'a PinnedFile) -> Result<Vec<ScanGroup<'a>>> {
-        let keep = self.groups_in_window(pinned)?;
+        let mut keep = self.groups_in_window(pinned)?;
+        self.keys.iter().for_each(|key| key.prune(pinned, &mut keep));
         let mut start = pinned.first_row;
         let mut groups = Vec::new();
         for (index, group) in pinned.metadata.metadata().row_groups().iter().enumerate() {
@@ -181,6 +198,38 @@ impl<'a> Scan<'a> {
             _ => true,
         };
         Ok((0..groups.len()).map(may_match).collect())
+    }
+}
+
+impl ScanKey {
+    /// Takes row groups without any such key out of `keep`.
+    fn prune(&self, pinned: &PinnedFile, keep: &mut [bool]) {
+        let metadata = &pinned.metadata;
+        let groups = metadata.metadata().row_groups();
+        let Ok(statistics) = StatisticsConverter::try_new(
+            &self.column,
+            metadata.schema(),
+            metadata.parquet_schema(),
+        ) else {
+            return;
+        };
+        let Some(index) = statistics.parquet_column_index() else { return };
+        // What old writers said of text and bytes was in another order.
+        let is_known = groups.iter().all(|group| {
+            let statistics = group.columns().get(index).and_then(|column| column.statistics());
+            statistics.is_some_and(|found| {
+                !found.is_min_max_deprecated() || matches!(found, Statistics::Int64(_))
+            })
+        });
+        let (true, Ok(mins), Ok(maxes)) =
+            (is_known, statistics.row_group_mins(groups), statistics.row_group_maxes(groups))
+        else {
+            return;
+        };
+        for (group, keep) in keep.iter_mut().enumerate() {
+            let (least, most) = (mins.slice(group, 1), maxes.slice(group, 1));
+            *keep &= self.bounds.may_have(self.form, &least, &most);
+        }
     }
 }
 

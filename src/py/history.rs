@@ -1,29 +1,27 @@
-//! Historical features from Python: the entity frame in, the joined columns out as an Arrow
-//! stream. Frames and jobs as users know them are made in Python.
+//! Historical features from Python: the entity frame in, the joined columns out as Arrow
+//! streams. Frames and jobs as users know them are made in Python.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{ArrayRef, RecordBatch, StructArray};
 use arrow_schema::{DataType, Field, FieldRef, Fields, SchemaRef};
-use arrow_select::concat::concat;
-use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyCapsule};
 use pyo3_arrow::ffi::{ArrayIterator, to_stream_pycapsule};
 use pyo3_arrow::input::AnyRecordBatch;
 
-use crate::call::{Call, Interrupt};
+use crate::call::{Call, Interrupt, now_micros};
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::join::JoinOptions;
 use crate::history::labels::time_column;
-use crate::history::{self, HistoryPlan, JoinedColumns, Labels};
+use crate::history::{DateRange, FrameFiles, HistoryPlan, Join, JoinedColumns, Labels, Sources};
 use crate::offline::asof::nanos_per;
 
-use super::frame::{Given, array, is_pandas};
-use super::signals::{self, Signals};
-use super::type_name;
+use super::history_frame::{Cursor, Frame};
+use super::logging;
+use super::signals::{self, Signals, interruptible};
+use super::store::Store;
 
 /// A historical retrieval that is planned, and done as often as it is asked for.
 #[pyclass(frozen, module = "feastrs._native")]
@@ -35,133 +33,85 @@ pub struct HistoricalJob {
     filter_by_created: bool,
 }
 
-/// An entity frame.
-enum Frame {
-    /// Arrow memory.
-    Arrow { schema: SchemaRef, batches: Vec<RecordBatch> },
-    /// The columns of a pandas frame, looked at when they are needed.
-    Pandas(Vec<(String, Py<PyAny>)>),
-}
-
-impl Frame {
-    fn new(frame: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if is_pandas(frame)? {
-            let Given::Columns { columns, .. } = Given::new(frame)? else {
-                return Ok(Frame::Pandas(Vec::new()));
-            };
-            let columns = columns.into_iter().map(|(name, values)| (name, values.unbind()));
-            return Ok(Frame::Pandas(columns.collect()));
-        }
-        if !frame.hasattr("__arrow_c_stream__")? && !frame.hasattr("__arrow_c_array__")? {
-            return Err(PyTypeError::new_err(format!(
-                "the entity frame is of type {}; give a pandas or polars DataFrame, a pyarrow \
-                 table or anything else with __arrow_c_stream__, or the path of a Parquet file",
-                type_name(frame)
-            )));
-        }
-        let reader = frame.extract::<AnyRecordBatch>()?.into_reader()?;
-        let schema = reader.schema();
-        let batches = frame.py().detach(|| reader.collect::<std::result::Result<_, _>>());
-        let batches = batches.map_err(|cause| {
-            let message = "the entity frame can't be read as an Arrow stream";
-            Error::new(ErrorKind::InvalidArgument, message).with_source(cause)
-        })?;
-        Ok(Frame::Arrow { schema, batches })
-    }
-
-    /// The names of the columns, and whether each is of a timestamp type.
-    fn columns(&self, py: Python<'_>) -> PyResult<Vec<(String, bool)>> {
-        match self {
-            Frame::Arrow { schema, .. } => Ok(schema
-                .fields()
-                .iter()
-                .map(|field| {
-                    let is_time = matches!(field.data_type(), DataType::Timestamp(..));
-                    (field.name().clone(), is_time)
-                })
-                .collect()),
-            Frame::Pandas(columns) => columns
-                .iter()
-                .map(|(name, values)| {
-                    let kind = values.bind(py).getattr(intern!(py, "dtype"))?;
-                    let kind = kind.getattr_opt(intern!(py, "kind"))?;
-                    let is_time = kind.is_some_and(|kind| kind.eq("M").unwrap_or(false));
-                    Ok((name.clone(), is_time))
-                })
-                .collect(),
-        }
-    }
-
-    /// The column of that name as one array.
-    fn column(&self, py: Python<'_>, name: &str) -> PyResult<ArrayRef> {
-        match self {
-            Frame::Arrow { schema, batches } => {
-                let place = schema.index_of(name).map_err(|_| gone(name))?;
-                let parts: Vec<&ArrayRef> =
-                    batches.iter().map(|batch| batch.column(place)).collect();
-                match parts.as_slice() {
-                    [] => Ok(arrow_array::new_empty_array(schema.field(place).data_type())),
-                    [one] => Ok((*one).clone()),
-                    parts => {
-                        let parts: Vec<_> = parts.iter().map(|part| part.as_ref()).collect();
-                        Ok(concat(&parts).map_err(|cause| gone(name).with_source(cause))?)
-                    }
-                }
-            }
-            Frame::Pandas(columns) => {
-                let found = columns.iter().find(|(known, _)| known == name);
-                let (_, values) = found.ok_or_else(|| gone(name))?;
-                match array(values.bind(py))? {
-                    Some(array) => Ok(array),
-                    None => Err(Error::new(
-                        ErrorKind::TypeMismatch,
-                        format!(
-                            "column '{name}' of the entity frame holds Python objects; install \
-                             pyarrow, which can read them"
-                        ),
-                    )
-                    .into()),
-                }
-            }
-        }
-    }
-}
-
-#[cold]
-fn gone(name: &str) -> Error {
-    let message = format!("the column '{name}' of the entity frame can't be read");
-    Error::new(ErrorKind::InvalidArgument, message)
-}
-
 impl HistoricalJob {
     /// The join of `plan` to `frame`. Errors: columns that are missing, or that clash.
     pub fn new(
-        plan: HistoryPlan,
-        config: RepoConfig,
-        frame: &Bound<'_, PyAny>,
+        py: Python<'_>,
+        (plan, config): (HistoryPlan, RepoConfig),
+        frame: Frame,
         filter_by_created: bool,
     ) -> PyResult<Self> {
-        let frame_columns = Frame::new(frame)?;
-        let columns = frame_columns.columns(frame.py())?;
+        let columns = frame.columns(py, &plan)?;
         let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
         let times: Vec<(&str, bool)> =
             columns.iter().map(|(name, is_time)| (name.as_str(), *is_time)).collect();
         let time_column = time_column(&times)?.to_owned();
         plan.check_frame(&names, &time_column)?;
-        Ok(HistoricalJob { plan, config, frame: frame_columns, time_column, filter_by_created })
+        Ok(HistoricalJob { plan, config, frame, time_column, filter_by_created })
     }
 
-    fn labels(&self, py: Python<'_>) -> PyResult<Labels> {
-        let named = |name: &str| Ok((name.to_owned(), self.frame.column(py, name)?));
-        let columns = self.plan.label_columns().into_iter().map(named);
-        let columns = columns.collect::<PyResult<_>>()?;
-        let times = self.frame.column(py, &self.time_column)?;
-        Ok(Labels::new(&self.time_column, &times, columns)?)
+    /// The rows of the frame from where `cursor` is, as the join needs them, and their own
+    /// columns. `None`: there are no more, or `at_least_one` and there were none before.
+    fn piece(
+        &self,
+        py: Python<'_>,
+        cursor: &mut Cursor,
+        sources: &Sources,
+        rows: usize,
+        call: &Call<'_>,
+    ) -> PyResult<Option<(Labels, Vec<RecordBatch>)>> {
+        let keys = self.plan.label_columns();
+        cursor.next(py, &self.frame, &self.plan, sources, &keys, &self.time_column, rows, call)
+    }
+
+    fn join(&self, sources: Option<Arc<Sources>>, call: &Call<'_>) -> Result<Join<'_>> {
+        match sources {
+            Some(sources) => Ok(Join::again(&self.plan, sources)),
+            None => Join::open(&self.plan, &self.config, call),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        let megabytes = usize::try_from(self.config.materialization.max_memory_mb);
+        megabytes.unwrap_or(usize::MAX).saturating_mul(1 << 20)
     }
 }
 
 #[pymethods]
 impl HistoricalJob {
+    /// A retrieval for a frame in Parquet files.
+    #[staticmethod]
+    fn of_files(
+        store: &Store,
+        path: &str,
+        features: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+        filter_by_created: bool,
+    ) -> PyResult<HistoricalJob> {
+        let py = features.py();
+        let planned = store.history_plan(features, full_feature_names)?;
+        let files = py.detach(|| FrameFiles::open(path, &planned.1, &interruptible()))?;
+        HistoricalJob::new(py, planned, Frame::Files(files), filter_by_created)
+    }
+
+    /// A retrieval for the entities that have rows between `start` and `end`, microseconds since
+    /// the epoch, as they were known at `end`.
+    #[staticmethod]
+    fn of_range(
+        store: &Store,
+        start: Option<i64>,
+        end: Option<i64>,
+        features: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+        filter_by_created: bool,
+    ) -> PyResult<HistoricalJob> {
+        let planned = store.history_plan(features, full_feature_names)?;
+        // The same end, however often it is run.
+        let range = DateRange { start, end: Some(end.unwrap_or_else(now_micros)) };
+        range.check(&planned.0)?;
+        HistoricalJob::new(features.py(), planned, Frame::Range(range), filter_by_created)
+    }
+
     /// Names of the features that are read, in the order asked.
     #[getter]
     fn feature_names(&self) -> Vec<&str> {
@@ -170,13 +120,9 @@ impl HistoricalJob {
 
     /// Names of the entity frame's columns.
     #[getter]
-    fn frame_columns(&self) -> Vec<&str> {
-        match &self.frame {
-            Frame::Arrow { schema, .. } => {
-                schema.fields().iter().map(|field| field.name().as_str()).collect()
-            }
-            Frame::Pandas(columns) => columns.iter().map(|(name, _)| name.as_str()).collect(),
-        }
+    fn frame_columns(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let columns = self.frame.columns(py, &self.plan)?;
+        Ok(columns.into_iter().map(|(name, _)| name).collect())
     }
 
     /// The references, those included that on-demand views add.
@@ -211,44 +157,185 @@ impl HistoricalJob {
             .collect()
     }
 
+    /// The same retrieval for another frame, with the same columns.
+    fn with_frame(&self, frame: &Bound<'_, PyAny>) -> PyResult<HistoricalJob> {
+        let planned = (self.plan.clone(), self.config.clone());
+        HistoricalJob::new(frame.py(), planned, Frame::new(frame)?, self.filter_by_created)
+    }
+
     /// The first and the last time of the entity frame, microseconds since the epoch.
     fn time_range(&self, py: Python<'_>) -> PyResult<Option<(i64, i64)>> {
-        let times = self.labels(py)?.times;
-        let nanos = i128::from(nanos_per(times.unit));
-        let micros = |ticks: i64| (i128::from(ticks) * nanos).div_euclid(1_000) as i64;
-        Ok(times.range().map(|(first, last)| (micros(first), micros(last))))
+        let call = interruptible();
+        let sources = py.detach(|| self.join(None, &call).map(|join| join.sources()))?;
+        let mut cursor = Cursor::default();
+        let mut range: Option<(i64, i64)> = None;
+        while let Some((labels, _)) = self.piece(py, &mut cursor, &sources, usize::MAX, &call)? {
+            let nanos = i128::from(nanos_per(labels.times.unit));
+            let micros = |ticks: i64| (i128::from(ticks) * nanos).div_euclid(1_000) as i64;
+            let found = labels.times.range().map(|(first, last)| (micros(first), micros(last)));
+            range = match (range, found) {
+                (Some((a, b)), Some((first, last))) => Some((a.min(first), b.max(last))),
+                (known, found) => known.or(found),
+            };
+        }
+        Ok(range)
+    }
+
+    /// What would be read, in words.
+    fn explain(&self, py: Python<'_>) -> PyResult<String> {
+        let call = interruptible();
+        let sources = py.detach(|| self.join(None, &call).map(|join| join.sources()))?;
+        let mut cursor = Cursor::default();
+        let Some((labels, _)) = self.piece(py, &mut cursor, &sources, usize::MAX, &call)? else {
+            return Ok(String::new());
+        };
+        let join = self.join(Some(sources), &call)?;
+        let at_once = join.labels_at_once(self.memory(), false);
+        let mut text = py.detach(|| join.explain(&labels, self.filter_by_created))?;
+        let pieces = labels.len().div_ceil(at_once).max(1);
+        text += &format!("in {pieces} piece(s) of at most {at_once} rows (max_memory_mb)\n");
+        Ok(text)
     }
 
     /// Reads and joins. `progress` is called now and then with how much is done, from 0 to 1;
     /// what it raises ends the run.
     #[pyo3(signature = (progress = None))]
     fn run(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<HistoricalResult> {
-        let labels = self.labels(py)?;
-        let rows = labels.len();
-        let watcher = Watcher { progress, raised: Mutex::default() };
-        let joined = py.detach(|| {
-            let call = Call { deadline: None, interrupt: &watcher };
-            let options = JoinOptions {
-                config: &self.config,
-                filter_by_created: self.filter_by_created,
-                progress: &|fraction| watcher.tell(fraction),
-            };
-            history::join(&self.plan, &labels, &options, &call)
-        })?;
-        let frame = match &self.frame {
-            Frame::Arrow { schema, batches } => Some((schema.clone(), batches.clone())),
-            Frame::Pandas(_) => None,
+        let mut pieces = Vec::new();
+        let state = Pieces::new(progress);
+        while let Some(piece) = state.next(py, self, None)? {
+            pieces.push(piece);
+        }
+        Ok(HistoricalResult::new(pieces))
+    }
+
+    /// The same piece by piece, of at most about `rows` rows, and not more than memory is for.
+    #[pyo3(signature = (rows = None, progress = None))]
+    fn pieces(slf: Py<Self>, rows: Option<usize>, progress: Option<Py<PyAny>>) -> HistoricalPieces {
+        HistoricalPieces {
+            job: slf,
+            rows: Some(rows.unwrap_or(usize::MAX)),
+            state: Pieces::new(progress),
+        }
+    }
+}
+
+/// How far a run has come.
+struct Pieces {
+    watcher: Watcher,
+    at: Mutex<(Cursor, Option<Arc<Sources>>)>,
+}
+
+impl Pieces {
+    fn new(progress: Option<Py<PyAny>>) -> Self {
+        Pieces { watcher: Watcher { progress, raised: Mutex::default() }, at: Mutex::default() }
+    }
+
+    /// The next piece; with `rows` for a caller who lets go of one before the next.
+    fn next(
+        &self,
+        py: Python<'_>,
+        job: &HistoricalJob,
+        rows: Option<usize>,
+    ) -> PyResult<Option<Piece>> {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let call = Call { deadline: None, interrupt: &self.watcher };
+        let join = py.detach(|| job.join(at.1.clone(), &call));
+        logging::hand_over(py);
+        let join = join?;
+        let sources = join.sources();
+        at.1 = Some(sources.clone());
+        let at_once = join.labels_at_once(job.memory(), rows.is_some());
+        let at_once = at_once.min(rows.unwrap_or(usize::MAX)).max(1);
+        let Some((labels, frame)) = job.piece(py, &mut at.0, &sources, at_once, &call)? else {
+            return Ok(None);
         };
-        Ok(HistoricalResult { joined, frame, rows })
+        let joined = py.detach(|| {
+            let options = JoinOptions {
+                filter_by_created: job.filter_by_created,
+                progress: &|fraction| self.watcher.tell(fraction),
+            };
+            join.run(&labels, &options, &call)
+        })?;
+        Ok(Some(Piece {
+            frame_fields: job.frame.fields(&frame),
+            frame,
+            joined,
+            rows: labels.len(),
+        }))
+    }
+}
+
+/// Rows of a frame with their features.
+struct Piece {
+    /// None where the frame is Python's.
+    frame_fields: Vec<FieldRef>,
+    frame: Vec<RecordBatch>,
+    joined: JoinedColumns,
+    rows: usize,
+}
+
+impl Piece {
+    fn fields(&self) -> Fields {
+        self.frame_fields.iter().chain(&self.joined.fields).cloned().collect()
+    }
+
+    /// The rows in the frame's own batches.
+    fn batches(&self, fields: &Fields) -> Result<Vec<ArrayRef>> {
+        let mut cuts = vec![(0, self.rows)];
+        if !self.frame.is_empty() {
+            let mut start = 0;
+            let cut = |batch: &RecordBatch| {
+                start += batch.num_rows();
+                (start - batch.num_rows(), batch.num_rows())
+            };
+            cuts = self.frame.iter().map(cut).collect();
+        }
+        let structs = cuts.iter().enumerate().map(|(index, &(start, rows))| {
+            let own = self.frame.get(index);
+            let mut columns = own.map_or(Vec::new(), |batch| batch.columns().to_vec());
+            columns.extend(self.joined.arrays.iter().map(|array| array.slice(start, rows)));
+            let built = StructArray::try_new_with_length(fields.clone(), columns, None, rows);
+            built.map(|rows| Arc::new(rows) as ArrayRef).map_err(|cause| {
+                Error::new(ErrorKind::Internal, "columns don't fit together").with_source(cause)
+            })
+        });
+        structs.collect()
+    }
+}
+
+/// An iterator of results.
+#[pyclass(frozen, module = "feastrs._native")]
+pub struct HistoricalPieces {
+    job: Py<HistoricalJob>,
+    rows: Option<usize>,
+    state: Pieces,
+}
+
+#[pymethods]
+impl HistoricalPieces {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<HistoricalResult>> {
+        let piece = self.state.next(py, self.job.get(), self.rows)?;
+        Ok(piece.map(|piece| HistoricalResult::new(vec![piece])))
     }
 }
 
 /// Features, and the entity frame's own columns where it was Arrow memory.
 #[pyclass(frozen, module = "feastrs._native")]
 pub struct HistoricalResult {
-    joined: JoinedColumns,
-    frame: Option<(SchemaRef, Vec<RecordBatch>)>,
+    pieces: Vec<Piece>,
     rows: usize,
+}
+
+impl HistoricalResult {
+    fn new(pieces: Vec<Piece>) -> Self {
+        let rows = pieces.iter().map(|piece| piece.rows).sum();
+        HistoricalResult { pieces, rows }
+    }
 }
 
 #[pymethods]
@@ -264,40 +351,82 @@ impl HistoricalResult {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        let (fields, batches) = self.batches()?;
+        let fields = self.pieces.first().map_or(Fields::empty(), Piece::fields);
+        let batches = self.pieces.iter().map(|piece| piece.batches(&fields));
+        let batches: Vec<ArrayRef> = batches.collect::<Result<Vec<_>>>()?.concat();
         let field = Arc::new(Field::new("", DataType::Struct(fields), false));
         let stream = Box::new(ArrayIterator::new(batches.into_iter().map(Ok), field));
         Ok(to_stream_pycapsule(py, stream, requested_schema)?)
     }
 }
 
-impl HistoricalResult {
-    fn batches(&self) -> Result<(Fields, Vec<ArrayRef>)> {
-        let whole = [(0, self.rows)];
-        let (own, cuts) = match &self.frame {
-            None => (&[][..], whole.to_vec()),
-            Some((_, batches)) => {
-                let mut start = 0;
-                let cut = |batch: &RecordBatch| {
-                    start += batch.num_rows();
-                    (start - batch.num_rows(), batch.num_rows())
-                };
-                (batches.as_slice(), batches.iter().map(cut).collect())
-            }
+/// A Parquet file in the making: rows of anything with an Arrow stream are written to it.
+#[pyclass(frozen, module = "feastrs._native")]
+pub struct ParquetFile {
+    path: String,
+    allow_overwrite: bool,
+    config: RepoConfig,
+    endpoint: Option<String>,
+    sink: Mutex<Option<crate::offline::ParquetSink>>,
+}
+
+impl ParquetFile {
+    pub fn new(
+        path: String,
+        allow_overwrite: bool,
+        endpoint: Option<String>,
+        config: RepoConfig,
+    ) -> Self {
+        ParquetFile { path, allow_overwrite, config, endpoint, sink: Mutex::default() }
+    }
+
+    fn sink(&self, schema: &SchemaRef) -> Result<crate::offline::ParquetSink> {
+        let stores = &self.config.object_stores;
+        let settings = crate::cloud::CloudSettings {
+            endpoint: self.endpoint.clone(),
+            region: stores.s3_region.clone(),
+            profile: stores.s3_profile.clone(),
+            is_anonymous: stores.is_anonymous,
         };
-        let frame_fields = self.frame.iter().flat_map(|(schema, _)| schema.fields().iter());
-        let all: Vec<FieldRef> = frame_fields.chain(&self.joined.fields).cloned().collect();
-        let fields = Fields::from(all);
-        let structs = cuts.iter().enumerate().map(|(index, &(start, rows))| {
-            let mut columns = own.get(index).map_or(Vec::new(), |batch| batch.columns().to_vec());
-            columns.extend(self.joined.arrays.iter().map(|array| array.slice(start, rows)));
-            let built = StructArray::try_new_with_length(fields.clone(), columns, None, rows);
-            built.map(|rows| Arc::new(rows) as ArrayRef).map_err(|cause| {
-                Error::new(ErrorKind::Internal, "columns don't fit together").with_source(cause)
-            })
-        });
-        let structs = structs.collect::<Result<_>>()?;
-        Ok((fields, structs))
+        let (folder, call) = (self.config.repo_path.as_deref(), interruptible());
+        let overwrite = self.allow_overwrite;
+        crate::offline::ParquetSink::open(&self.path, folder, schema, overwrite, &settings, &call)
+    }
+}
+
+#[pymethods]
+impl ParquetFile {
+    /// Writes the rows of anything with `__arrow_c_stream__`.
+    fn write(&self, rows: &Bound<'_, PyAny>) -> PyResult<()> {
+        let reader = rows.extract::<AnyRecordBatch>()?.into_reader()?;
+        let schema = reader.schema();
+        rows.py().detach(|| {
+            let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+            let sink = match &mut *sink {
+                Some(sink) => sink,
+                none => none.insert(self.sink(&schema)?),
+            };
+            for batch in reader {
+                Signals.check()?;
+                let batch = batch.map_err(|cause| {
+                    let message = "an Arrow stream can't be read";
+                    Error::new(ErrorKind::InvalidArgument, message).with_source(cause)
+                })?;
+                sink.write(&batch)?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(())
+    }
+
+    /// Gives the file its name; where it is.
+    fn finish(&self, py: Python<'_>) -> PyResult<String> {
+        let path = py.detach(|| {
+            let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let nothing = || Error::new(ErrorKind::Internal, "nothing was written");
+            sink.ok_or_else(nothing)?.finish(&interruptible())
+        })?;
+        Ok(path)
     }
 }
 

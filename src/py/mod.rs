@@ -13,6 +13,7 @@ mod fork;
 mod frame;
 mod frame_write;
 mod history;
+mod history_frame;
 mod host;
 mod logging;
 mod materialize;
@@ -54,6 +55,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<materialize::ViewReport>()?;
     module.add_class::<asgi::ServerApp>()?;
     module.add_class::<history::HistoricalJob>()?;
+    module.add_class::<history::HistoricalPieces>()?;
     module.add_class::<history::HistoricalResult>()?;
+    module.add_class::<history::ParquetFile>()?;
     Ok(())
 }

@@ -29,7 +29,8 @@ use super::answer::OnlineResult;
 use super::asgi::ServerApp;
 use super::event_loop::LoopReads;
 use super::frame_write::{self, FrameWrite, Written};
-use super::history::HistoricalJob;
+use super::history::{HistoricalJob, ParquetFile};
+use super::history_frame::Frame;
 use super::host::PythonHost;
 use super::logging;
 use super::materialize::{self, PyOutcome};
@@ -163,6 +164,22 @@ impl Store {
         catalog
     }
 
+    /// The plan of a historical retrieval, and what it is done by.
+    pub(super) fn history_plan(
+        &self,
+        features: &Bound<'_, PyAny>,
+        full_feature_names: bool,
+    ) -> PyResult<(HistoryPlan, RepoConfig)> {
+        let py = features.py();
+        let catalog = self.present_catalog(py)?;
+        let features = Request::new(features, full_feature_names)?.features(py)?;
+        let plan = py.detach(|| {
+            let options = self.plan_options(full_feature_names);
+            HistoryPlan::new(&catalog, features.as_set(), &options, &self.config)
+        })?;
+        Ok((plan, self.config.clone()))
+    }
+
     fn frame_write(&self, views: &[String], frame: &Bound<'_, PyAny>) -> PyResult<FrameWrite> {
         let py = frame.py();
         let catalog = self.present_catalog(py)?;
@@ -251,7 +268,6 @@ impl Store {
     }
 
     /// A historical retrieval: `features`, as they were known at each row of `frame`.
-    #[pyo3(signature = (frame, features, full_feature_names, filter_by_created))]
     fn historical(
         &self,
         frame: &Bound<'_, PyAny>,
@@ -259,14 +275,19 @@ impl Store {
         full_feature_names: bool,
         filter_by_created: bool,
     ) -> PyResult<HistoricalJob> {
-        let py = frame.py();
-        let catalog = self.present_catalog(py)?;
-        let features = Request::new(features, full_feature_names)?.features(py)?;
-        let plan = py.detach(|| {
-            let options = self.plan_options(full_feature_names);
-            HistoryPlan::new(&catalog, features.as_set(), &options, &self.config)
-        })?;
-        HistoricalJob::new(plan, self.config.clone(), frame, filter_by_created)
+        let planned = self.history_plan(features, full_feature_names)?;
+        HistoricalJob::new(frame.py(), planned, Frame::new(frame)?, filter_by_created)
+    }
+
+    /// A Parquet file to be written, at a path as sources have them.
+    #[pyo3(signature = (path, allow_overwrite, s3_endpoint = None))]
+    fn parquet_file(
+        &self,
+        path: String,
+        allow_overwrite: bool,
+        s3_endpoint: Option<String>,
+    ) -> ParquetFile {
+        ParquetFile::new(path, allow_overwrite, s3_endpoint, self.config.clone())
     }
 
     /// The project's name.

@@ -6,7 +6,7 @@
 
 use ahash::RandomState;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Decimal128Type, Float64Type, Int64Type};
+use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, UInt64Type};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BinaryViewArray, Int64Array, LargeBinaryArray, PrimitiveArray,
 };
@@ -31,6 +31,8 @@ const SMALL_RANGE: u64 = 1 << 16;
 pub enum KeyForm {
     /// As whole numbers. A float that is no whole number equals none.
     Integer,
+    /// As whole numbers without sign.
+    Unsigned,
     /// As floats.
     Float,
     /// Byte by byte: text, or bytes.
@@ -45,6 +47,7 @@ pub enum KeyForm {
 enum Family {
     Null,
     Integer,
+    Unsigned,
     Boolean,
     Float,
     Text,
@@ -58,6 +61,7 @@ fn family(data_type: &DataType) -> Option<Family> {
         DataType::Null => Family::Null,
         DataType::Dictionary(_, values) => family(values)?,
         DataType::Boolean => Family::Boolean,
+        data_type if data_type.is_unsigned_integer() => Family::Unsigned,
         data_type if data_type.is_integer() => Family::Integer,
         data_type if data_type.is_floating() => Family::Float,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Family::Text,
@@ -79,13 +83,17 @@ impl KeyForm {
             (Family::Null, _) => return Self::common(other, other),
             (_, Family::Null) => return Self::common(one, one),
             (Family::Boolean, Family::Boolean) => KeyForm::Integer,
-            (Family::Integer, Family::Integer | Family::Float)
-            | (Family::Float, Family::Integer) => KeyForm::Integer,
+            (Family::Unsigned, Family::Unsigned) => KeyForm::Unsigned,
+            (Family::Integer | Family::Unsigned | Family::Float, Family::Integer)
+            | (Family::Integer | Family::Float, Family::Unsigned)
+            | (Family::Integer | Family::Unsigned, Family::Float) => KeyForm::Integer,
             (Family::Float, Family::Float) => KeyForm::Float,
             (Family::Text, Family::Text) | (Family::Binary, Family::Binary) => KeyForm::Bytes,
             (Family::Decimal(a), Family::Decimal(b)) => KeyForm::Decimal(a.max(b)),
-            (Family::Decimal(scale), Family::Integer)
-            | (Family::Integer, Family::Decimal(scale)) => KeyForm::Decimal(scale.max(0)),
+            (Family::Decimal(scale), Family::Integer | Family::Unsigned)
+            | (Family::Integer | Family::Unsigned, Family::Decimal(scale)) => {
+                KeyForm::Decimal(scale.max(0))
+            }
             (Family::Instant(a), Family::Instant(b)) => KeyForm::Instant(finest(a, b)),
             _ => return None,
         })
@@ -104,6 +112,7 @@ impl KeyForm {
         };
         Ok(match self {
             KeyForm::Integer => KeyValues::Numbers(whole_numbers(&unpacked).map_err(failed)?),
+            KeyForm::Unsigned => KeyValues::Numbers(bit_patterns(&unpacked).map_err(failed)?),
             KeyForm::Float => KeyValues::Numbers(float_bits(&unpacked).map_err(failed)?),
             KeyForm::Bytes => byte_strings(&unpacked).map_err(failed)?,
             KeyForm::Decimal(scale) => {
@@ -141,6 +150,14 @@ fn whole_numbers(array: &ArrayRef) -> Cast<Int64Array> {
     Ok(floats.iter().map(|value| value.and_then(whole)).collect())
 }
 
+/// Numbers without sign by their bits, so that the largest have a form, too.
+fn bit_patterns(array: &ArrayRef) -> Cast<Int64Array> {
+    let values = cast(array, &DataType::UInt64)?;
+    let values: &PrimitiveArray<UInt64Type> = values.as_primitive();
+    let bits = values.values().iter().map(|value| *value as i64).collect();
+    Ok(Int64Array::new(bits, values.nulls().cloned()))
+}
+
 /// Floats by their bits: one zero, and no NaN, which equals nothing.
 fn float_bits(array: &ArrayRef) -> Cast<Int64Array> {
     let floats = cast(array, &DataType::Float64)?;
@@ -175,7 +192,7 @@ pub enum KeyValues {
 
 impl KeyValues {
     /// Gives each value to `take`, with its row.
-    fn for_each_bytes(&self, mut take: impl FnMut(usize, Option<&[u8]>)) {
+    fn for_each_bytes<'a>(&'a self, mut take: impl FnMut(usize, Option<&'a [u8]>)) {
         match self {
             KeyValues::Small(array) => array.iter().enumerate().for_each(|(row, v)| take(row, v)),
             KeyValues::Large(array) => array.iter().enumerate().for_each(|(row, v)| take(row, v)),
@@ -186,8 +203,60 @@ impl KeyValues {
     }
 }
 
+/// Between which values the labels' keys lie, in one column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyBounds {
+    /// Numbers, both ends inclusive.
+    Numbers(i64, i64),
+    /// Text or bytes, both ends inclusive.
+    Bytes(Vec<u8>, Vec<u8>),
+}
+
+impl KeyBounds {
+    /// Of `values` in `form`; `None` where their order means nothing, or there are none.
+    fn of(values: &KeyValues) -> Option<Self> {
+        if let KeyValues::Numbers(values) = values {
+            return Some(KeyBounds::Numbers(smallest(values)?, largest(values)?));
+        }
+        let mut bounds: Option<(&[u8], &[u8])> = None;
+        values.for_each_bytes(|_, value| {
+            let Some(value) = value else { return };
+            bounds = Some(match bounds {
+                None => (value, value),
+                Some((least, most)) => (least.min(value), most.max(value)),
+            });
+        });
+        bounds.map(|(least, most)| KeyBounds::Bytes(least.to_vec(), most.to_vec()))
+    }
+
+    /// Whether a value from `least` to `most`, one element each, may be among the labels' keys.
+    pub fn may_have(&self, form: KeyForm, least: &ArrayRef, most: &ArrayRef) -> bool {
+        let has_order = matches!(form, KeyForm::Integer | KeyForm::Bytes | KeyForm::Instant(_));
+        let (Ok(least), Ok(most)) = (form.read(least, ""), form.read(most, "")) else {
+            return true;
+        };
+        let (Some(least), Some(most)) = (KeyBounds::of(&least), KeyBounds::of(&most)) else {
+            return true;
+        };
+        match (self, least, most) {
+            _ if !has_order => true,
+            (
+                KeyBounds::Numbers(a, b),
+                KeyBounds::Numbers(least, _),
+                KeyBounds::Numbers(_, most),
+            ) => least <= *b && most >= *a,
+            (KeyBounds::Bytes(a, b), KeyBounds::Bytes(least, _), KeyBounds::Bytes(_, most)) => {
+                least <= *b && most >= *a
+            }
+            _ => true,
+        }
+    }
+}
+
 /// The numbers of the keys that labels have.
 pub struct KeyTable {
+    /// Of each column; `None`: not known.
+    pub bounds: Vec<Option<KeyBounds>>,
     columns: Vec<Numbering>,
     /// `pairs[i]` numbers the pairs of what came before and column `i + 1`.
     pairs: Vec<IntTable>,
@@ -203,7 +272,8 @@ impl KeyTable {
     /// Numbers the keys of `rows` labels; `columns` are their key columns, none for a view
     /// without entity. Gives the key of each label, [`NO_KEY`] where a part of it is null.
     pub fn number(columns: &[KeyValues], rows: usize) -> (Self, Vec<u32>) {
-        let mut table = KeyTable { columns: Vec::new(), pairs: Vec::new(), keys: 1 };
+        let bounds = columns.iter().map(KeyBounds::of).collect();
+        let mut table = KeyTable { bounds, columns: Vec::new(), pairs: Vec::new(), keys: 1 };
         let mut ids = vec![0; rows];
         for (place, column) in columns.iter().enumerate() {
             let own = if place == 0 { &mut ids } else { &mut vec![0; rows] };
@@ -435,7 +505,8 @@ mod tests {
             Arc::new(Float64Array::from(vec![Some(5.0), Some(5.5), Some(f64::NAN), None]));
         assert_eq!(matched(labels.clone(), floats), [Some(0), None, None, None]);
         let large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 5]));
-        assert_eq!(matched(labels, large), [None, Some(0)]);
+        assert_eq!(matched(labels, large.clone()), [None, Some(0)]);
+        assert_eq!(matched(large.clone(), large), [Some(0), Some(1)]);
     }
 
     #[test]

@@ -49,6 +49,19 @@ pub struct FeatureRows<'a> {
     pub created: Option<&'a Ticks>,
 }
 
+/// A row on its way to its place.
+struct Waiting {
+    row: usize,
+    number: u64,
+    seen_from: i64,
+    /// The first and the last place of its key; in the end `start` is its own.
+    start: u32,
+    end: u32,
+}
+
+/// Rows that are worked on at once: what they read stays in the nearest cache.
+const BLOCK: usize = 256;
+
 /// The newest rows so far.
 pub struct Matcher<C> {
     timeline: Arc<Timeline>,
@@ -67,28 +80,50 @@ impl<C: Created> Matcher<C> {
     }
 
     /// Takes some rows; `numbers` are their numbers in the source.
+    ///
+    /// In small blocks, and in steps over each: what a step reads is all over memory, and the
+    /// processor waits for many reads at once as long as none decides about the next.
     pub fn observe(&mut self, rows: &FeatureRows<'_>, numbers: impl Iterator<Item = u64>) {
-        let is_same_unit = self.unit == self.timeline.unit();
+        let mut waiting: Vec<Waiting> = Vec::with_capacity(BLOCK);
         for (row, (&id, number)) in rows.ids.iter().zip(numbers).enumerate() {
-            if id == NO_KEY || !rows.events.is_valid(row) {
-                continue;
+            if id != NO_KEY
+                && rows.events.is_valid(row)
+                && let Some(seen_from) = self.seen_from(rows, row)
+            {
+                let (start, end) = self.timeline.places(id);
+                waiting.push(Waiting { row, number, seen_from, start, end });
             }
-            let event = rows.events.values[row];
-            let mut seen_from = event;
-            if !is_same_unit {
-                seen_from = rounded_up(event, self.unit, self.timeline.unit());
+            if waiting.len() == BLOCK {
+                self.place(rows, &mut waiting);
             }
-            if self.filter_by_created {
-                let Some(created) = rows.created else { continue };
-                let Some(time) = created.get(row) else { continue };
-                seen_from = seen_from.max(rounded_up(time, created.unit, self.timeline.unit()));
-            }
-            if let Some(place) = self.timeline.first_from(id, seen_from) {
-                let created = C::at(rows.created, row);
-                let candidate = Newest { event, created, row_after: number + 1 };
-                let newest = &mut self.newest[place];
-                *newest = candidate.max(*newest);
-            }
+        }
+        self.place(rows, &mut waiting);
+    }
+
+    /// From when on a row is seen, in the labels' unit. `None`: never.
+    #[inline]
+    fn seen_from(&self, rows: &FeatureRows<'_>, row: usize) -> Option<i64> {
+        let event = rows.events.values[row];
+        let unit = self.timeline.unit();
+        let event = if self.unit == unit { event } else { rounded_up(event, self.unit, unit)? };
+        if !self.filter_by_created {
+            return Some(event);
+        }
+        let created = rows.created?;
+        Some(event.max(rounded_up(created.get(row)?, created.unit, unit)?))
+    }
+
+    fn place(&mut self, rows: &FeatureRows<'_>, waiting: &mut Vec<Waiting>) {
+        // Most rows of a long history are older than every label of their key, or newer.
+        waiting.retain(|one| self.timeline.has_from(one.start, one.end, one.seen_from));
+        for one in waiting.iter_mut() {
+            one.start = self.timeline.first_from(one.start, one.end, one.seen_from);
+        }
+        for one in waiting.drain(..) {
+            let (event, created) = (rows.events.values[one.row], C::at(rows.created, one.row));
+            let candidate = Newest { event, created, row_after: one.number + 1 };
+            let newest = &mut self.newest[one.start as usize];
+            *newest = candidate.max(*newest);
         }
     }
 

@@ -15,7 +15,7 @@ mod ranks;
 mod ticks;
 mod timeline;
 
-pub use keys::{KeyForm, KeyTable, KeyValues, NO_KEY};
+pub use keys::{KeyBounds, KeyForm, KeyTable, KeyValues, NO_KEY};
 pub use matcher::{Created, FeatureRows, Matcher};
 pub use ranks::Ranks;
 pub use ticks::{Ticks, finest, nanos_per};

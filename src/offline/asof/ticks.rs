@@ -5,7 +5,7 @@ use arrow_array::types::{
     Date32Type, Date64Type, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, Int64Array};
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, TimeUnit};
 
@@ -63,15 +63,16 @@ impl Ticks {
         Ok(Ticks { values, nulls: array.logical_nulls(), unit })
     }
 
-    /// The same times in `unit`, which must not be coarser. What it can't tell any more becomes
-    /// its first or last moment.
+    /// The same times in `unit`, which must not be coarser. What is later than it can tell is
+    /// null, what is earlier is its first moment.
     pub fn in_finer(self, unit: TimeUnit) -> Self {
         if unit == self.unit {
             return self;
         }
         let from = self.unit;
-        let values = self.values.iter().map(|&value| rounded_up(value, from, unit)).collect();
-        Ticks { values, nulls: self.nulls, unit }
+        let finer = |row| self.get(row).and_then(|value| rounded_up(value, from, unit));
+        let finer: Int64Array = (0..self.values.len()).map(finer).collect();
+        Ticks { values: finer.values().clone(), nulls: finer.logical_nulls(), unit }
     }
 
     /// Whether the time of `row` is there.
@@ -110,14 +111,17 @@ pub fn nanos_per(unit: TimeUnit) -> i64 {
 }
 
 /// The first moment in unit `to` that is not before `value` in unit `from`. So a time is at or
-/// before a label if it is when rounded up to the label's unit.
-pub fn rounded_up(value: i64, from: TimeUnit, to: TimeUnit) -> i64 {
+/// before a label if it is when rounded up to the label's unit. `None`: it is after all moments
+/// that `to` can tell.
+#[inline]
+pub fn rounded_up(value: i64, from: TimeUnit, to: TimeUnit) -> Option<i64> {
     let (from, to) = (nanos_per(from), nanos_per(to));
     if from >= to {
-        return value.saturating_mul(from / to);
+        let is_early = value < 0;
+        return value.checked_mul(from / to).or(is_early.then_some(i64::MIN));
     }
     let unit = to / from;
-    value.div_euclid(unit) + i64::from(value.rem_euclid(unit) != 0)
+    Some(value.div_euclid(unit) + i64::from(value.rem_euclid(unit) != 0))
 }
 
 #[cold]
@@ -142,12 +146,13 @@ mod tests {
     #[test]
     fn rounding_up_keeps_what_is_at_or_before() {
         let (ns, us, s) = (TimeUnit::Nanosecond, TimeUnit::Microsecond, TimeUnit::Second);
-        assert_eq!(rounded_up(1_000, ns, us), 1);
-        assert_eq!(rounded_up(1_001, ns, us), 2);
-        assert_eq!(rounded_up(-1, ns, us), 0);
-        assert_eq!(rounded_up(-1_001, ns, us), -1);
-        assert_eq!(rounded_up(3, us, ns), 3_000);
-        assert_eq!(rounded_up(i64::MAX, s, ns), i64::MAX);
+        assert_eq!(rounded_up(1_000, ns, us), Some(1));
+        assert_eq!(rounded_up(1_001, ns, us), Some(2));
+        assert_eq!(rounded_up(-1, ns, us), Some(0));
+        assert_eq!(rounded_up(-1_001, ns, us), Some(-1));
+        assert_eq!(rounded_up(3, us, ns), Some(3_000));
+        assert_eq!(rounded_up(i64::MAX, s, ns), None);
+        assert_eq!(rounded_up(i64::MIN, s, ns), Some(i64::MIN));
     }
 
     #[test]

@@ -102,8 +102,14 @@ fn giant_rows_come_in_small_batches() {
     repo.write("wide.parquet", vec![("text", texts), ("id", ints((0..2_000).map(Some)))]);
     let source = pin(&repo, "wide.parquet");
     let columns = ["id".to_owned(), "text".to_owned()];
-    let scan =
-        Scan { source: &source, columns: &columns, window: None, rows: None, batch_bytes: 4 << 20 };
+    let scan = Scan {
+        source: &source,
+        columns: &columns,
+        window: None,
+        keys: &[],
+        rows: None,
+        batch_bytes: 4 << 20,
+    };
 
     let (mut rows, mut largest) = (Vec::new(), 0);
     scan.run(&mut |batch| {
@@ -131,6 +137,7 @@ fn chosen_rows_are_read_with_their_numbers() {
         source: &source,
         columns: &columns,
         window: None,
+        keys: &[],
         rows: Some(&wanted),
         batch_bytes: 1 << 14,
     };
