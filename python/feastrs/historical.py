@@ -106,7 +106,7 @@ class HistoricalReads(FeastBacked):
         kind = str(self._native.config()["offline_store"]["type"])
         if kind in ("file", "dask", "duckdb") or kind.startswith("feastrs."):
             raise ValueError(
-                f"the entity frame is text that names no Parquet file, and the offline store "
+                f"entity_df is text that names no Parquet file, and the offline store "
                 f"'{kind}' reads files, not SQL: give a frame, or a path that ends in '.parquet'"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -88,15 +89,15 @@ class RetrievalJob:
         Raises:
             ImportError: pandas or pyarrow is not installed.
         """
-        import pandas
-
         pyarrow = _pyarrow("to_df")
         if self._frame is None:
             frame = _to_pandas(self._table(pyarrow))
         else:
-            features = _to_pandas(self._features(pyarrow))
-            features.index = self._frame.index
-            frame = pandas.concat([self._frame, features], axis=1)
+            frame = _to_pandas(self._features(pyarrow))
+            frame.index = self._frame.index
+            # Into the features, and not both into a new frame: those are many, and copied there.
+            for place, name in enumerate(self._frame.columns):
+                frame.insert(place, name, self._frame.iloc[:, place], allow_duplicates=True)
         _validate(validation_reference, frame)
         return frame
 
@@ -153,8 +154,8 @@ class RetrievalJob:
 
         return tensors(self.to_arrow().to_pydict(), kind, default_value)
 
-    def to_record_batches(self, rows: int | None = None) -> Iterator[Any]:
-        """The rows as a stream of ``pyarrow.RecordBatch``, joined piece by piece.
+    def to_record_batches(self, rows: int | None = None) -> Any:
+        """The rows as a ``pyarrow.RecordBatchReader``, joined piece by piece while it is read.
 
         What is in memory at once is one piece: at most ``rows`` rows, and not more than
         ``materialization.max_memory_mb`` is for.
@@ -166,8 +167,15 @@ class RetrievalJob:
             ImportError: pyarrow is not installed.
         """
         pyarrow = _pyarrow("to_record_batches")
-        for piece in self._pieces(pyarrow, rows):
-            yield from pyarrow.table(piece).to_batches(max_chunksize=rows)
+        tables = map(pyarrow.table, self._pieces(pyarrow, rows))
+        # There is always one, which may have no rows.
+        first = next(tables)
+        batches = (
+            batch
+            for table in itertools.chain([first], tables)
+            for batch in table.to_batches(max_chunksize=rows)
+        )
+        return pyarrow.RecordBatchReader.from_batches(first.schema, batches)
 
     def to_parquet(self, path: str | os.PathLike[str], allow_overwrite: bool = False) -> str:
         """Writes the rows to a Parquet file, piece by piece.
@@ -441,18 +449,21 @@ def _to_pandas(table: Any) -> pandas.DataFrame:
     """The table as a DataFrame in which no integer becomes a float."""
     import pandas
 
-    columns = [_series(table.column(place)) for place in range(table.num_columns)]
-    frame = pandas.DataFrame(dict(enumerate(columns)), index=range(table.num_rows), copy=False)
+    places = range(table.num_columns)
+    nullable = [
+        place
+        for place in places
+        if table.column(place).null_count and _nullable(table.schema.field(place).type)
+    ]
+    plain = [place for place in places if place not in set(nullable)]
+    frame = table.select(plain).to_pandas(ignore_metadata=True)
+    if nullable:
+        frame.columns = pandas.Index(plain)
+        others = table.select(nullable).to_pandas(types_mapper=_nullable, ignore_metadata=True)
+        others.columns = pandas.Index(nullable)
+        frame = pandas.concat([frame, others], axis=1)[list(places)]
     frame.columns = pandas.Index(table.column_names)
     return frame
-
-
-def _series(column: Any) -> Any:
-    if column.null_count:
-        nullable = _nullable(column.type)
-        if nullable is not None:
-            return column.to_pandas(types_mapper=lambda _: nullable)
-    return column.to_pandas()
 
 
 def _nullable(data_type: Any) -> Any:

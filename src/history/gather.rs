@@ -87,11 +87,11 @@ impl Gather<'_> {
             several => {
                 let several: Vec<&dyn arrow_array::Array> =
                     several.iter().map(|part| part.as_ref()).collect();
-                concat(&several).map_err(broken)?
+                concat(&several).map_err(|cause| too_large_or_broken(cause, data_type))?
             }
         };
         drop(parts);
-        take(&winners, places, None).map_err(broken)
+        take(&winners, places, None).map_err(|cause| too_large_or_broken(cause, data_type))
     }
 }
 
@@ -105,6 +105,19 @@ fn fitted(array: ArrayRef, data_type: &DataType, name: &str) -> Result<ArrayRef>
         let message = format!("column '{name}' is not of one type in all files");
         Error::new(ErrorKind::SourceInvalid, message).with_source(cause)
     })
+}
+
+/// More than an array of that type can hold is [`ErrorKind::Unsupported`]: fewer labels at once
+/// may go.
+#[cold]
+fn too_large_or_broken(cause: ArrowError, data_type: &DataType) -> Error {
+    match cause {
+        ArrowError::OffsetOverflowError(_) => Error::new(
+            ErrorKind::Unsupported,
+            format!("values of type {data_type} take more than the 2 GB that one array can hold"),
+        ),
+        cause => broken(cause),
+    }
 }
 
 #[cold]

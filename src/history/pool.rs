@@ -137,6 +137,9 @@ impl Pool<'_> {
                     }
                 }
             }
+            // At least once, however soon it is over.
+            (self.watch)();
+            let asked = asked.and_then(|()| self.call.check());
             let panicked = handles.into_iter().filter_map(|handle| handle.join().err()).count();
             asked.and_then(|()| if panicked == 0 { Ok(()) } else { Err(a_thread_panicked()) })
         });

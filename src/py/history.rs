@@ -223,12 +223,20 @@ impl HistoricalJob {
 /// How far a run has come.
 struct Pieces {
     watcher: Watcher,
-    at: Mutex<(Cursor, Option<Arc<Sources>>)>,
+    at: Mutex<At>,
+}
+
+struct At {
+    cursor: Cursor,
+    sources: Option<Arc<Sources>>,
+    /// No piece has more rows.
+    limit: usize,
 }
 
 impl Pieces {
     fn new(progress: Option<Py<PyAny>>) -> Self {
-        Pieces { watcher: Watcher { progress, raised: Mutex::default() }, at: Mutex::default() }
+        let at = At { cursor: Cursor::default(), sources: None, limit: usize::MAX };
+        Pieces { watcher: Watcher { progress, raised: Mutex::default() }, at: Mutex::new(at) }
     }
 
     /// The next piece; with `rows` for a caller who lets go of one before the next.
@@ -240,29 +248,37 @@ impl Pieces {
     ) -> PyResult<Option<Piece>> {
         let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         let call = Call { deadline: None, interrupt: &self.watcher };
-        let join = py.detach(|| job.join(at.1.clone(), &call));
+        let join = py.detach(|| job.join(at.sources.clone(), &call));
         logging::hand_over(py);
         let join = join?;
         let sources = join.sources();
-        at.1 = Some(sources.clone());
+        at.sources = Some(sources.clone());
         let at_once = join.labels_at_once(job.memory(), rows.is_some());
-        let at_once = at_once.min(rows.unwrap_or(usize::MAX)).max(1);
-        let Some((labels, frame)) = job.piece(py, &mut at.0, &sources, at_once, &call)? else {
-            return Ok(None);
-        };
-        let joined = py.detach(|| {
-            let options = JoinOptions {
-                filter_by_created: job.filter_by_created,
-                progress: &|fraction| self.watcher.tell(fraction),
-            };
-            join.run(&labels, &options, &call)
-        })?;
-        Ok(Some(Piece {
-            frame_fields: job.frame.fields(&frame),
-            frame,
-            joined,
-            rows: labels.len(),
-        }))
+        let at_once = at_once.min(rows.unwrap_or(usize::MAX));
+        loop {
+            let count = at_once.min(at.limit).max(1);
+            let piece = job.piece(py, &mut at.cursor, &sources, count, &call)?;
+            let Some((labels, frame)) = piece else { return Ok(None) };
+            let rows = labels.len();
+            let joined = py.detach(|| {
+                let options = JoinOptions {
+                    filter_by_created: job.filter_by_created,
+                    progress: &|fraction| self.watcher.tell(fraction),
+                };
+                join.run(&labels, &options, &call)
+            });
+            match joined {
+                // Its text is more than an array can hold.
+                Err(error) if error.kind() == ErrorKind::Unsupported && rows > 1 => {
+                    at.cursor.back(rows);
+                    at.limit = rows.div_ceil(2);
+                }
+                joined => {
+                    let frame_fields = job.frame.fields(&frame);
+                    return Ok(Some(Piece { frame_fields, frame, joined: joined?, rows }));
+                }
+            }
+        }
     }
 }
 

@@ -159,12 +159,13 @@ impl Cursor {
         rows: usize,
         call: &Call<'_>,
     ) -> PyResult<Option<(Labels, Vec<RecordBatch>)>> {
+        self.ahead.take_if(|ahead| ahead.given == ahead.labels.len());
         if self.ahead.is_none() {
             if self.is_begun && self.group.is_none() {
                 return Ok(None);
             }
             self.is_begun = true;
-            let (schema, batches) = match frame {
+            let (schema, mut batches) = match frame {
                 Frame::Pandas(columns) => {
                     let named =
                         |name: &&str| Ok(((*name).to_owned(), of_pandas(py, columns, name)?));
@@ -186,6 +187,10 @@ impl Cursor {
                     (batch.schema(), vec![batch])
                 }
             };
+            // Without rows there is a batch, too: its columns have types.
+            if batches.is_empty() {
+                batches.push(RecordBatch::new_empty(schema.clone()));
+            }
             let named =
                 |name: &&str| Ok(((*name).to_owned(), of_batches(&schema, &batches, name)?));
             let keys = keys.iter().map(named).collect::<Result<_>>()?;
@@ -210,13 +215,16 @@ impl Cursor {
             }
             at += batch.num_rows();
         }
-        // Without rows the columns still have types.
         if frame.is_empty() {
             frame.extend(ahead.frame.first().map(|batch| batch.slice(0, 0)));
         }
-        if ahead.given == ahead.labels.len() {
-            self.ahead = None;
-        }
         Some((labels, frame))
+    }
+
+    /// Goes back by `rows` of those that were given out last.
+    pub fn back(&mut self, rows: usize) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.given = ahead.given.saturating_sub(rows);
+        }
     }
 }

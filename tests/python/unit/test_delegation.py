@@ -316,7 +316,6 @@ WITHOUT_FEAST: dict[str, Callable[[Repo], None]] = {
     "store.apply([])": lambda repo: None,
     "store.write_to_online_store('doubled', {})": lambda repo: None,
     "store.registry.list_permissions('demo')": lambda repo: None,
-    "store.get_historical_features('SELECT 1', ['v:f'])": lambda repo: _with_other_store(repo),
     "store.list_entities()": lambda repo: _with_sql_registry(repo),
     "store.list_batch_feature_views()": lambda repo: _with_sql_registry(repo),
     "store.get_project()": lambda repo: _with_sql_registry(repo),
