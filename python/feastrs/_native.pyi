@@ -152,9 +152,6 @@ class Store:
         full_feature_names: bool,
         filter_by_created: bool,
     ) -> HistoricalJob: ...
-    def parquet_file(
-        self, path: str, allow_overwrite: bool, s3_endpoint: str | None = None
-    ) -> ParquetFile: ...
     def server_app(self, host: object) -> ServerApp: ...
 
 # -- asgi.rs
@@ -310,6 +307,9 @@ class HistoricalResult:
 
 @final
 class ParquetFile:
+    def __new__(
+        cls, store: Store, path: str, allow_overwrite: bool, s3_endpoint: str | None
+    ) -> Self: ...
     def write(self, rows: object) -> None: ...
     def finish(self) -> str: ...
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from feastrs import errors, on_demand
+from feastrs._native import ParquetFile
 from feastrs.progress_bar import bars_for
 
 if TYPE_CHECKING:
@@ -343,7 +344,7 @@ class RetrievalJob:
     def _write(self, path: str, allow_overwrite: bool, s3_endpoint: str | None) -> str:
         if self._store is None:
             raise errors.NeedsFeastError("writing without a store")
-        file = self._store.parquet_file(path, allow_overwrite, s3_endpoint)
+        file = ParquetFile(self._store, path, allow_overwrite, s3_endpoint)
         is_plain = self._frame is None and not self._native.on_demand
         for piece in self._pieces(None if is_plain else _pyarrow("to_parquet"), None):
             file.write(piece)

@@ -387,15 +387,6 @@ pub struct ParquetFile {
 }
 
 impl ParquetFile {
-    pub fn new(
-        path: String,
-        allow_overwrite: bool,
-        endpoint: Option<String>,
-        config: RepoConfig,
-    ) -> Self {
-        ParquetFile { path, allow_overwrite, config, endpoint, sink: Mutex::default() }
-    }
-
     fn sink(&self, schema: &SchemaRef) -> Result<crate::offline::ParquetSink> {
         let stores = &self.config.object_stores;
         let settings = crate::cloud::CloudSettings {
@@ -412,6 +403,18 @@ impl ParquetFile {
 
 #[pymethods]
 impl ParquetFile {
+    /// A file to be written, at a path as sources have them.
+    #[new]
+    fn new(
+        store: &Store,
+        path: String,
+        allow_overwrite: bool,
+        s3_endpoint: Option<String>,
+    ) -> Self {
+        let (config, sink) = (store.config.clone(), Mutex::default());
+        ParquetFile { path, allow_overwrite, config, endpoint: s3_endpoint, sink }
+    }
+
     /// Writes the rows of anything with `__arrow_c_stream__`.
     fn write(&self, rows: &Bound<'_, PyAny>) -> PyResult<()> {
         let reader = rows.extract::<AnyRecordBatch>()?.into_reader()?;

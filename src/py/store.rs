@@ -29,7 +29,7 @@ use super::answer::OnlineResult;
 use super::asgi::ServerApp;
 use super::event_loop::LoopReads;
 use super::frame_write::{self, FrameWrite, Written};
-use super::history::{HistoricalJob, ParquetFile};
+use super::history::HistoricalJob;
 use super::history_frame::Frame;
 use super::host::PythonHost;
 use super::logging;
@@ -49,7 +49,7 @@ type Dicts<'py> = Vec<Bound<'py, PyDict>>;
 /// One feature repository, opened.
 #[pyclass(frozen, module = "feastrs._native")]
 pub struct Store {
-    config: RepoConfig,
+    pub(super) config: RepoConfig,
     registry: OnceLock<RegistryCache>,
     online: OnceLock<Arc<dyn OnlineStore>>,
     plans: Plans,
@@ -277,17 +277,6 @@ impl Store {
     ) -> PyResult<HistoricalJob> {
         let planned = self.history_plan(features, full_feature_names)?;
         HistoricalJob::new(frame.py(), planned, Frame::new(frame)?, filter_by_created)
-    }
-
-    /// A Parquet file to be written, at a path as sources have them.
-    #[pyo3(signature = (path, allow_overwrite, s3_endpoint = None))]
-    fn parquet_file(
-        &self,
-        path: String,
-        allow_overwrite: bool,
-        s3_endpoint: Option<String>,
-    ) -> ParquetFile {
-        ParquetFile::new(path, allow_overwrite, s3_endpoint, self.config.clone())
     }
 
     /// The project's name.
