@@ -328,6 +328,60 @@ def test_too_many_calls_are_refused_at_once(held: Held) -> None:
         assert read(client)[0] == Code.OK
 
 
+def test_a_client_that_goes_away_leaves_nothing_behind(held: Held) -> None:
+    with serving(held.repo, limits=Limits(requests_in_flight=1)) as (_, client):
+        assert read(client)[0] == Code.OK
+        held.hold()
+        waiting = client.serving.GetOnlineFeatures.future(READ, timeout=PATIENCE)
+        assert held.asked.wait(PATIENCE)
+        waiting.cancel()
+        held.flows.set()
+        until(lambda: read(client)[0] == Code.OK, "the place of the call that was cancelled")
+
+
+def test_calls_of_both_ports_are_counted_in_flight(held: Held) -> None:
+    with (
+        Server(held.repo.ours(), port=0, grpc_port=0, no_access_log=True) as server,
+        Client(server.grpc_address) as client,
+    ):
+        assert read(client)[0] == Code.OK
+        held.hold()
+        waiting = client.serving.GetOnlineFeatures.future(READ, timeout=PATIENCE)
+        assert held.asked.wait(PATIENCE)
+
+        def in_flight(count: float) -> bool:
+            line = f"\nfeastrs_requests_in_flight {count}\n"
+            return line in ask(server.url, "/metrics")[1].decode()
+
+        assert in_flight(1.0)
+        held.flows.set()
+        waiting.result()
+        until(lambda: in_flight(0.0), "the end of the call")
+
+
+def test_a_message_that_does_not_come(repo: Repo) -> None:
+    with serving(repo, limits=Limits(request_timeout=0.3)) as (_, client):
+        never = threading.Event()
+
+        def messages() -> Iterator[bytes]:
+            never.wait(PATIENCE)
+            yield from ()
+
+        code, _ = code_of(client.channel.stream_unary(GET), messages())
+        never.set()
+        assert code == Code.DEADLINE_EXCEEDED
+
+
+def test_a_call_has_one_message(client: Client) -> None:
+    call = client.channel.stream_unary(GET)
+    message = READ.SerializeToString()
+    code, text = code_of(call, iter([message, message]))
+    assert (code, text) == (Code.INTERNAL, "there is more than one message")
+    code, text = code_of(call, iter(()))
+    assert (code, text) == (Code.INTERNAL, "there is no message")
+    assert code_of(call, iter([message]))[0] == Code.OK
+
+
 def test_calls_in_flight_end_before_the_server_does(held: Held) -> None:
     with serving(held.repo, limits=Limits(drain=0)) as (server, client):
         assert read(client)[0] == Code.OK
