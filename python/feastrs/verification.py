@@ -144,7 +144,8 @@ class FeatureVerification:
     about as many rows of the source each (over the 20 most frequent values of both, for texts,
     booleans and numbers of no more than 20 values) and one for nulls: the sum of ``(online -
     source) * ln(online / source)`` of their shares, of which none counts as less than 0.0001.
-    Below 0.1 is taken for no change, above 0.25 for a large one. None for types without a distribution."""
+    Below 0.1 is taken for no change, above 0.25 for a large one. None for types without a
+    distribution."""
 
     source: Distribution
     """What the source has for these entities."""

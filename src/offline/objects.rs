@@ -70,6 +70,16 @@ pub(super) fn find(
     if chosen.is_empty() { Err(not_found(bucket, key)) } else { Ok(chosen) }
 }
 
+/// What the object at `key` is known by now.
+pub(super) fn stamp(
+    bucket: &Bucket,
+    key: &object_store::path::Path,
+    call: &Call<'_>,
+) -> Result<ObjectStamp> {
+    let looked = bucket.wait(call, bucket.look(key, 0..1));
+    looked.map(|(_, stamp)| stamp).map_err(|stop| bucket.refused(key.as_ref(), stop))
+}
+
 /// The footer of a file, and what it is known by from now on.
 pub(super) async fn footer(
     bucket: &Bucket,

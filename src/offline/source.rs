@@ -137,6 +137,21 @@ impl SourceFiles {
         &self.stop
     }
 
+    /// [`ErrorKind::SourceChanged`] if a file is not what was pinned: who has read it all and draws
+    /// conclusions from what others made of it can ask once more.
+    pub fn require_unchanged(&self, call: &Call<'_>) -> Result<()> {
+        self.files.iter().try_for_each(|file| {
+            call.check()?;
+            match &file.place {
+                Place::Disk(..) => file.open(&[], 0).map(drop),
+                Place::Object(bucket, key, stamp) => {
+                    let now = objects::stamp(bucket, key, call)?;
+                    if now == *stamp { Ok(()) } else { Err(changed(&file.name)) }
+                }
+            }
+        })
+    }
+
     /// The row of that number for a message: its place in its file, and the file.
     pub fn locate(&self, row: u64) -> String {
         match self.files.iter().rev().find(|file| file.first_row <= row) {

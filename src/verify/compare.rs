@@ -166,6 +166,11 @@ impl<'a> Comparison<'a> {
         }
     }
 
+    /// Whether anything is not as it should be.
+    pub fn has_findings(&self) -> bool {
+        RowStatus::ALL.iter().any(|status| status.is_finding() && self.counts.of(*status) > 0)
+    }
+
     /// What was found about each feature.
     pub fn into_features(self) -> Vec<FeatureReport> {
         let features = self.features.into_iter().zip(self.drifts.finish());

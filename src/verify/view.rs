@@ -91,6 +91,10 @@ impl ViewJob<'_> {
             let ended = (source.and_then(finished), comparison.and_then(finished));
             verdict(asked, ended)
         })?;
+        if comparison.has_findings() {
+            // Whoever replaced it meanwhile may have materialized what it is now.
+            plan.source.require_unchanged(self.call)?;
+        }
         self.progress.advanced(&self.view.name, plan.source.rows().saturating_sub(done));
         report.rows_read = searched.rows_read;
         report.null_keys = searched.null_keys.count;

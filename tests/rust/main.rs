@@ -35,4 +35,5 @@ mod server;
 mod server_http2;
 mod serving;
 mod sqlite;
+mod verify;
 mod writers;

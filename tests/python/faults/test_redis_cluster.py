@@ -56,6 +56,25 @@ def test_rows_that_are_handed_over(cluster: RedisCluster, applied: Applied, tmp_
     assert cluster.hashes() == by_feast
 
 
+def test_verification(cluster: RedisCluster, applied: Applied, tmp_path: Path) -> None:
+    """Rows of every master are found, and what is broken on one does not hide the others."""
+    repo = repo_on(cluster, applied, tmp_path)
+    repo.ours().materialize(EARLY, LATE)
+    (view,) = repo.ours().verify_online(sample=None).views
+    assert view.matching == DRIVERS
+
+    for master in range(3):
+        gone, broken, older, *_ = cluster.masters_keys(master)
+        with cluster.nodes[master].client() as client:
+            client.delete(gone)
+            client.set(broken, "no hash")
+            client.hset(older, b"_ts:v", b"\x08\x01")  # type: ignore[arg-type]
+    (view,) = repo.ours().verify_online(sample=None).views
+
+    assert (view.missing, view.unreadable, view.stale) == (3, 3, 3)
+    assert view.matching == DRIVERS - 9
+
+
 def ask(store: Any, drivers: list[int]) -> list[float | None]:
     response = store.get_online_features(["v:x"], [{"driver_id": i} for i in drivers])
     answer: list[float | None] = response.to_dict()["x"]

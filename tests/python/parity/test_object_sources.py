@@ -116,6 +116,27 @@ class TestOnS3:
         gets = [(path, status) for method, path, status in s3.requests if method == "GET"]
         assert {status for path, status in gets if path.endswith(".parquet")} == {206}
 
+    def test_is_verified(self, s3: S3Server, redis7: RedisServer, tmp_path: Path) -> None:
+        """What is wrong is a finding only if the object is still the one that was read."""
+        write_tree(tmp_path / "tree")
+        upload(s3, tmp_path / "tree")
+        repo = of_s3(s3, tmp_path / "far", "one.parquet", redis7)
+        materialize(repo)
+        with repo.redis() as client:
+            client.delete(client.randomkey())  # type: ignore[arg-type]
+
+        (view,) = repo.ours().verify_online().views
+        assert (view.matching, view.missing) == (2, 1)
+
+        def replace(environ: dict[str, Any]) -> None:
+            if environ.get("HTTP_RANGE") == "bytes=0-0":
+                body = (tmp_path / "tree" / "days/day=2/part-2.parquet").read_bytes()
+                s3.client().put_object(Bucket=BUCKET, Key="one.parquet", Body=body)
+
+        s3.before = replace
+        with pytest.raises(feastrs.VerificationError, match="changed while it was read"):
+            repo.ours().verify_online()
+
     def test_in_little_memory(self, s3: S3Server, redis7: RedisServer, tmp_path: Path) -> None:
         """Columns do not fit the budget: each comes in windows."""
         count = 60_000

@@ -3,7 +3,7 @@
 
 mod example;
 mod faults;
-mod fixture;
+pub mod fixture;
 mod frames;
 mod several;
 mod sources;
