@@ -17,10 +17,12 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.protos.feast.core.Registry_pb2 import Registry
 
 from feastrs import errors
+from feastrs._native import HistoricalJob as NativeJob
 from feastrs.feast import source_rows
 from feastrs.feast.historical_job import HistoricalJob, SourceJob
 from feastrs.feast.opening import open_store
 from feastrs.retrieval_job import RetrievalJob
+from feastrs.times import micros
 
 _LOG = logging.getLogger("feastrs")
 
@@ -81,21 +83,26 @@ class FileOfflineStore(DaskOfflineStore):
         frame: Any = entity_df
         if isinstance(frame, dask.DataFrame):
             frame = frame.compute()  # type: ignore[no-untyped-call]
+        options = bool(full_feature_names), bool(filter_by_created_timestamp)
         try:
-            if frame is None or isinstance(frame, str):
-                raise errors.NeedsFeastError("there is no frame of label rows")
+            if isinstance(frame, str):
+                raise errors.NeedsFeastError("label rows are given as SQL")
             serialized, names = _registry(feature_views, asked, project)
             native = open_store(config, serialized)
-            job = native.historical(
-                frame, names, bool(full_feature_names), bool(filter_by_created_timestamp)
-            )
+            if frame is None:
+                ends = (_micros(name, dates.get(name)) for name in ("start_date", "end_date"))
+                job = NativeJob.of_range(native, *ends, names, *options)
+            else:
+                job = native.historical(frame, names, *options)
         except errors.NeedsFeastError as reason:
             _LOG.info("joining by Feast's file store: %s", reason)
             if filter_by_created_timestamp:
                 dates["filter_by_created_timestamp"] = True
             given = (config, feature_views, feature_refs, entity_df, registry, project)
             return DaskOfflineStore.get_historical_features(*given, full_feature_names, **dates)
-        return HistoricalJob(RetrievalJob(job, frame), feature_refs, on_demand, config.repo_path)
+        return HistoricalJob(
+            RetrievalJob(job, frame, native), feature_refs, on_demand, config.repo_path
+        )
 
     @staticmethod
     def pull_latest_from_table_or_query(
@@ -175,6 +182,10 @@ class FileOfflineStore(DaskOfflineStore):
             return
         if progress is not None:
             progress(table.num_rows)
+
+
+def _micros(name: str, moment: datetime | None) -> int | None:
+    return None if moment is None else micros(name, moment)
 
 
 def _without(on_demand: Sequence[Any], references: list[str]) -> list[str]:

@@ -113,6 +113,19 @@ class HistoricalJob(ArrowJob):
             self._references, about.keys, about.min_event_timestamp, about.max_event_timestamp
         )
 
+    def persist(
+        self, storage: Any, allow_overwrite: bool | None = False, timeout: int | None = None
+    ) -> None:
+        """Writes the rows to Parquet; piece by piece, where Feast has nothing to compute.
+
+        Raises:
+            feast.errors.SavedDatasetLocationAlreadyExists: something is there already.
+        """
+        if self._on_demand:
+            super().persist(storage, allow_overwrite, timeout)
+        else:
+            self._job.persist(storage, bool(allow_overwrite))
+
     def explain(self) -> str:
         """Which files and row groups will be read, and which are passed over."""
         return str(self._job.explain())

@@ -92,6 +92,10 @@ class TestTimes:
         fails(ValueError, lambda: joined(demo, labels(), end_date=now), "end_date")
         fails(ValueError, lambda: joined(demo, labels(), start_date=now), "start_date")
 
+    def test_dates_in_the_wrong_order(self, demo: Repo) -> None:
+        dates = {"start_date": NOON, "end_date": NOON - timedelta(days=1)}
+        fails(ValueError, lambda: joined(demo, None, **dates), "start_date", "end_date")
+
 
 class TestKeys:
     def test_a_missing_join_key(self, demo: Repo) -> None:

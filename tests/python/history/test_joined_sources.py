@@ -76,7 +76,7 @@ def some_keys(kind: pa.DataType, pool: list[Any], count: int, seed: int) -> pa.A
 POOLS: dict[str, tuple[pa.DataType, list[Any]]] = {
     "int64": (pa.int64(), [-(2**63), -5, 0, 7, 2**53, 2**53 + 1, 2**63 - 1]),
     "int32": (pa.int32(), [-(2**31), -1, 0, 3, 2**31 - 1]),
-    "uint64": (pa.uint64(), [0, 1, 2**40, 2**63 - 1]),
+    "uint64": (pa.uint64(), [0, 1, 2**63, 2**64 - 1]),
     "string": (pa.string(), ["", "a", "a\x00", "ž", "\U0010ffff", "\uffff"]),
     # Statistics of long texts are cut, and so are larger or smaller than any.
     "long": (pa.string(), ["a" * 100, "a" * 100 + "b", "\U0010ffff" * 70, "ž" * 65, "a" * 64]),
@@ -127,6 +127,18 @@ def test_row_groups_are_passed_over_by_times(
             {"id": pa.array([1, 2, 3], pa.int64()), "event_timestamp": times(*moments)}
         )
         check(repo, labels, rows, ttl=ttl)
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
+    rows = table(pa.array(range(1000)), times(*range(1000)))
+    path = tmp_path / "v.parquet"
+    pq.write_table(rows, path, row_group_size=100)
+    repo = apply(tmp_path / "applied", view(path, ttl=5 * SECOND)).open(tmp_path / "ours")
+    labels = pa.table({"id": pa.array([700, 701]), "event_timestamp": times(702, 702)})
+    check(repo, labels, rows, ttl=5 * SECOND)
+    told = repo.ours().get_historical_features(labels, ["v:x"]).explain()
+    assert "v.parquet" in told
+    assert "1 of 10" in told
 
 
 def test_of_equal_rows_the_last_of_the_last_file_is_taken(tmp_path: Path) -> None:
@@ -183,7 +195,7 @@ EXTREMES = [
 @pytest.mark.parametrize(
     "ttl", [None, timedelta(0), timedelta(days=106_751), timedelta(days=10**6)]
 )
-@pytest.mark.parametrize("nanos", [False])
+@pytest.mark.parametrize("nanos", [False, True])
 def test_the_ends_of_time(ttl: timedelta | None, nanos: bool, tmp_path: Path) -> None:
     rows = table(pa.array([1] * 5, pa.int64()), pa.array(EXTREMES, MICROS))
     path = tmp_path / "v.parquet"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from testbed.demo import NOON, make_demo
@@ -96,6 +98,15 @@ def _connection() -> Any:
     return connection
 
 
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_parquet_file(as_text: bool, demo: Repo, expected: pa.Table, tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    pq.write_table(labels(), path, row_group_size=2)
+    found = pa.table(job(demo, str(path) if as_text else path).to_arrow())
+    assert found.to_pylist() == expected.to_pylist()
+    assert found.schema.equals(expected.schema)
+
+
 class TestPandas:
     def test_index_and_dtypes_stay(self, demo: Repo, expected: pa.Table) -> None:
         rows = labels().to_pandas()
@@ -168,11 +179,26 @@ class TestPandas:
 
 
 class TestResults:
+    def test_batches(self, demo: Repo, expected: pa.Table) -> None:
+        batches = list(job(demo, labels()).to_record_batches())
+        assert pa.Table.from_batches(batches).combine_chunks().equals(expected)
+
     def test_again_and_again(self, demo: Repo, expected: pa.Table) -> None:
         once = job(demo, labels())
         for _ in range(2):
             assert pa.table(once.to_arrow()).equals(expected)
             assert len(once.to_df()) == 5
+
+    def test_parquet(self, demo: Repo, expected: pa.Table, tmp_path: Path) -> None:
+        path = tmp_path / "training.parquet"
+        job(demo, labels()).to_parquet(str(path))
+        assert pq.read_table(path).to_pylist() == expected.to_pylist()
+
+    def test_explain_names_the_files(self, demo: Repo) -> None:
+        text = job(demo, labels()).explain()
+        assert "driver_stats.parquet" in text
+        assert "driver_profile.parquet" in text
+        assert "order_stats" not in text
 
     def test_metadata_is_as_feasts(self, demo: Repo) -> None:
         rows = labels().drop_columns(["inner"]).to_pandas()

@@ -135,6 +135,19 @@ def test_many_threads_join_at_once(near: Applied, tmp_path: Path) -> None:
     assert pa.concat_tables(parts).combine_chunks().equals(expected.combine_chunks())
 
 
+def test_pieces_within_a_small_budget(near: Applied, tmp_path: Path) -> None:
+    expected = join(near.open(tmp_path / "whole"), labels_of("near"))
+    small = {"materialization": {"max_memory_mb": 4}}
+    repo = near.open(tmp_path / "ours", settings=small)
+    job = repo.ours().get_historical_features(labels_of("near"), FEATURES, full_feature_names=True)
+    batches = list(job.to_record_batches())
+    assert len(batches) > 1
+    assert pa.Table.from_batches(batches).combine_chunks().equals(expected.combine_chunks())
+    path = tmp_path / "joined.parquet"
+    job.to_parquet(path)
+    assert pq.read_table(path).combine_chunks().equals(expected.combine_chunks())
+
+
 def test_ctrl_c_stops_a_join(near: Applied, tmp_path: Path) -> None:
     repo = near.open(tmp_path / "ours")
     path = tmp_path / "labels.parquet"

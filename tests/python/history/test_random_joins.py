@@ -108,6 +108,21 @@ def decided(draw: st.DrawFn) -> list[Row]:
 CREATED = sorted(name for name, view in VIEWS.items() if view.created)
 
 
+@settings(max_examples=80)
+@given(
+    labels=rows(NANOS, 10).filter(bool),
+    cases=st.fixed_dictionaries({file: rows(MICROS, 12, made=SECONDS) for file in FILES}),
+    views=ASKED_VIEWS,
+    piece=st.integers(1, 4),
+)
+def test_pieces_are_those_of_the_whole(
+    asked: Asked, labels: list[Row], cases: dict[str, list[Row]], views: list[str], piece: int
+) -> None:
+    written(asked, views, cases, KINDS[0], 5)
+    table = label_rows(labels)
+    assert asked.ours(table, views, piece).equals(asked.ours(table, views))
+
+
 @settings(max_examples=60)
 @given(
     # Its frames are pandas', whose integers are no integers beside a null.

@@ -194,6 +194,11 @@ def test_created_times_are_heeded_on_request(repo: Repo, duckdb: Repo) -> None:
     assert values(found, ["trips"]) != values(other, ["trips"])
 
 
+def test_explain(repo: Repo) -> None:
+    job: Any = repo.stock().get_historical_features(labels(), ["driver_stats:trips"])
+    assert "driver_stats.parquet" in job.explain()
+
+
 def test_what_changed_in_the_registry_is_seen(demo: Applied, tmp_path: Path) -> None:
     repo = demo.open(tmp_path / "ours", settings=OURS)
     store = repo.stock()

@@ -152,12 +152,18 @@ class Asked:
             path = self.data / f"{file}.parquet"
             pq.write_table(table, path, row_group_size=row_group_size)
 
-    def ours(self, labels: Any, views: Sequence[str], **options: Any) -> pa.Table:
-        """What feastrs gives for the two features of each view."""
+    def ours(
+        self, labels: Any, views: Sequence[str], piece: int | None = None, **options: Any
+    ) -> pa.Table:
+        """What feastrs gives for the two features of each view; in pieces of so many rows."""
         job = self.repo.ours().get_historical_features(
             labels, features(views), full_feature_names=True, **options
         )
-        return pa.table(job.to_arrow())
+        if piece is None:
+            return pa.table(job.to_arrow())
+        batches = list(job.to_record_batches(piece))
+        assert all(batch.num_rows <= piece for batch in batches)
+        return pa.Table.from_batches(batches)
 
     def feasts(self, labels: pa.Table, views: Sequence[str], **options: Any) -> pa.Table:
         """What Feast's duckdb store gives, in the order of the labels."""
