@@ -90,8 +90,8 @@ class FileOfflineStore(DaskOfflineStore):
             serialized, names = _registry(feature_views, asked, project)
             native = open_store(config, serialized)
             if frame is None:
-                ends = (_micros(name, dates.get(name)) for name in ("start_date", "end_date"))
-                job = NativeJob.of_range(native, *ends, names, *options)
+                start, end = (_micros(name, dates.get(name)) for name in ("start_date", "end_date"))
+                job = NativeJob.of_range(native, start, end, names, *options)
             else:
                 job = native.historical(frame, names, *options)
         except errors.NeedsFeastError as reason:
