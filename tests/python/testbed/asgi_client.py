@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,10 @@ class AsgiClient:
         self._app = app
         self._loop = asyncio.new_event_loop()
 
+    def ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Asks with these headers and those of each client. A path may have a query."""
+        return self._loop.run_until_complete(self._ask(method, path, body, headers))
+
     def post(
         self,
         path: str,
@@ -41,32 +46,25 @@ class AsgiClient:
     ) -> Answer:
         """Posts a body: bytes as they are, anything else as JSON. A path may have a query."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        asked = self._ask("POST", path, data, content_type, authorization)
-        return self._loop.run_until_complete(asked)
+        given = {"content-type": content_type, "authorization": authorization}
+        return self.ask("POST", path, data, {name: text for name, text in given.items() if text})
 
     def get(self, path: str) -> Answer:
         """Gets a path."""
-        return self._loop.run_until_complete(self._ask("GET", path, b"", ""))
+        return self.ask("GET", path, b"", {})
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what belongs to the app's loop."""
+        self._loop.run_until_complete(work)
 
     def close(self) -> None:
         """Ends what the app left running on the loop, and the loop."""
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes,
-        content_type: str,
-        authorization: str | None = None,
-    ) -> Answer:
+    async def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         path, _, query = path.partition("?")
-        headers = [(b"host", b"testserver"), (b"content-length", str(len(body)).encode())]
-        if content_type:
-            headers.append((b"content-type", content_type.encode()))
-        if authorization is not None:
-            headers.append((b"authorization", authorization.encode()))
+        sent_headers = {"host": "testserver", "content-length": str(len(body)), **headers}
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -77,7 +75,9 @@ class AsgiClient:
             "raw_path": path.encode(),
             "root_path": "",
             "query_string": query.encode(),
-            "headers": headers,
+            "headers": [
+                (name.lower().encode(), text.encode()) for name, text in sent_headers.items()
+            ],
             "client": ("127.0.0.1", 1),
             "server": ("testserver", 80),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import os
 import re
@@ -11,8 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from testbed.asgi_client import AsgiClient
 from testbed.repo import Repo
 
 JSON = {"content-type": "application/json"}
@@ -34,54 +33,20 @@ class StockServer:
         from feast.feature_server import get_app
 
         self._store = repo.stock()
-        self._app: Any = get_app(self._store)
-        # One for all requests: stock Feast's Redis client belongs to the loop that it met first.
-        self._loop = asyncio.new_event_loop()
+        # One loop for all requests: stock Feast's Redis client belongs to that which it met first.
+        self._client = AsgiClient(get_app(self._store))
 
     def ask(
         self, path: str, body: bytes, headers: Mapping[str, str] = JSON, method: str = "POST"
     ) -> Reply:
         """The reply to one request."""
-        return self._loop.run_until_complete(self._ask(method, path, body, headers))
-
-    async def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "root_path": "",
-            "query_string": b"",
-            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-        }
-        received = iter([{"type": "http.request", "body": body, "more_body": False}])
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return next(received, {"type": "http.disconnect"})
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        try:
-            await self._app(scope, receive, send)
-        except Exception:
-            # Starlette raises what a handler of errors has answered once more.
-            if not sent:
-                raise
-        named = {name.decode(): text.decode() for name, text in sent[0]["headers"]}
-        data = b"".join(message.get("body", b"") for message in sent[1:])
-        return Reply(sent[0]["status"], named.get("content-type"), data)
+        answer = self._client.ask(method, path, body, headers)
+        return Reply(answer.status, answer.headers.get("content-type"), answer.body)
 
     def close(self) -> None:
         """Closes its connections, and ends the loop."""
-        self._loop.run_until_complete(self._store.close())
-        self._loop.close()
+        self._client.run(self._store.close())
+        self._client.close()
 
 
 class OurServer:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -20,10 +22,14 @@ KEYS = "/keys"
 
 
 class IdentityProvider:
-    """Publishes the keys named in `published`; signs with any."""
+    """Publishes the keys named in `published`; signs with any.
 
-    def __init__(self) -> None:
+    With the files of a `certificate` and its key it speaks TLS.
+    """
+
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.published = ["k1"]
+        self.certificate = certificate
         self.asked: Counter[str] = Counter()
         self._keys = {name: _new_key() for name in ("k1", "k2", "k3")}
         self._server = _serve(self, 0)
@@ -32,7 +38,12 @@ class IdentityProvider:
     @property
     def url(self) -> str:
         """The address of the discovery document."""
-        return f"http://127.0.0.1:{self.port}{DISCOVERY}"
+        return self._base + DISCOVERY
+
+    @property
+    def _base(self) -> str:
+        scheme = "https" if self.certificate else "http"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     def token(
         self, key: str = "k1", *, kid: str | None = None, alg: str = "RS256", **claims: Any
@@ -71,7 +82,7 @@ class IdentityProvider:
     def document(self, path: str) -> Any:
         """What is published under `path`; None: nothing."""
         self.asked[path] += 1
-        base = f"http://127.0.0.1:{self.port}"
+        base = self._base
         if path == DISCOVERY:
             return {
                 "issuer": base,
@@ -123,5 +134,12 @@ def _serve(provider: IdentityProvider, port: int) -> ThreadingHTTPServer:
             """Says nothing."""
 
     server = _Http(("127.0.0.1", port), Handler)
+    if provider.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*provider.certificate)
+        # In the thread of a connection, not in the one that takes them.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server
