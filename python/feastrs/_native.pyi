@@ -23,6 +23,8 @@ __all__ = [
     "ViewReport",
     "__version__",
     "count_library",
+    "count_retrieval",
+    "count_transformation",
     "decode_values",
     "encode_entity_keys",
     "encode_value",
@@ -317,6 +319,8 @@ class ParquetFile:
 
 def count_library() -> None: ...
 def metrics_text() -> str: ...
+def count_transformation(view: str, mode: str, seconds: float) -> None: ...
+def count_retrieval(is_success: bool, seconds: float, rows: int) -> None: ...
 
 @final
 class MetricsExporter:

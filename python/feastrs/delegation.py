@@ -41,7 +41,6 @@ _FEAST_ONLY = frozenset(
         "retrieve_dataset_data",
         "retrieve_online_documents",
         "retrieve_online_documents_v2",
-        "serve",
         "serve_offline",
         "serve_registry",
         "serve_transformations",

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from feastrs import errors, objects
+from feastrs import errors, objects, tracing
 from feastrs._native import Store, __version__
 from feastrs.config import RepoConfig, config_json
 from feastrs.delegation import or_by_feast
 from feastrs.historical import HistoricalReads
 from feastrs.materialization import MaterializationError, MaterializationReport, ViewReport
 from feastrs.objects import DataSource, Entity, FeatureService, FeatureView, Project
-from feastrs.online_reader import OnlineReader
-from feastrs.online_response import OnlineResponse
-from feastrs.online_writes import OnlineWrites
+from feastrs.online_reads import OnlineReads
 from feastrs.progress import Progress
 from feastrs.registry import Registry
 from feastrs.times import micros
@@ -29,7 +27,7 @@ _LOG = logging.getLogger("feastrs")
 _Tagged = TypeVar("_Tagged", DataSource, Entity, FeatureService, FeatureView, Project)
 
 
-class FeatureStore(OnlineWrites, HistoricalReads):
+class FeatureStore(OnlineReads, HistoricalReads):
     """A feature repository: its definitions, its online store, and what moves between them.
 
     Takes the place of ``feast.FeatureStore``: the same names, parameters and defaults. It does
@@ -283,96 +281,7 @@ class FeatureStore(OnlineWrites, HistoricalReads):
         """
         return objects.feature_service(self._native.get_feature_service(name, allow_cache))
 
-    # -- reading ----------------------------------------------------------------------------
-
-    def get_online_features(
-        self,
-        features: Sequence[str] | FeatureService | Any,
-        entity_rows: list[dict[str, Any]] | Mapping[str, Sequence[Any]],
-        full_feature_names: bool = False,
-        include_feature_view_version_metadata: bool = False,
-    ) -> OnlineResponse:
-        """Reads the newest values of features for some entities.
-
-        Args:
-            features: references ``"view:feature"``, or a feature service (of feastrs or of
-                feast).
-            entity_rows: a list of dicts, one for each row, or a dict of columns; join keys and
-                their values.
-            full_feature_names: name columns ``view__feature`` instead of ``feature``.
-            include_feature_view_version_metadata: also say which version of each view was
-                read: ``response.view_versions()``, and in ``response.proto``.
-
-        Returns:
-            Join keys first, then the features in the order asked; one row for each row of
-            ``entity_rows``, in its order.
-
-        Raises:
-            feastrs.errors.FeatureViewNotFoundException: a view is not in the registry.
-            feastrs.errors.FeatureNameCollisionError: two columns would have one name.
-            KeyError: a feature is not in its view, or a join key is not in the rows.
-            ValueError: the rows can't be used.
-            ConnectionError, TimeoutError: the online store did not answer.
-        """
-        try:
-            result = self._native.get_online_features(
-                features, entity_rows, full_feature_names, include_feature_view_version_metadata
-            )
-        except errors.NeedsFeastError as reason:
-            response: OnlineResponse = self._by_feast(
-                reason,
-                "get_online_features",
-                features=features,
-                entity_rows=entity_rows,
-                full_feature_names=full_feature_names,
-                include_feature_view_version_metadata=include_feature_view_version_metadata,
-            )
-            return response
-        return OnlineResponse(result)
-
-    async def get_online_features_async(
-        self,
-        features: Sequence[str] | FeatureService | Any,
-        entity_rows: list[dict[str, Any]] | Mapping[str, Sequence[Any]],
-        full_feature_names: bool = False,
-        include_feature_view_version_metadata: bool = False,
-    ) -> OnlineResponse:
-        """Like :meth:`get_online_features`, without blocking the event loop.
-
-        Reads in flight share connections, whatever loops they belong to. One that is cancelled
-        is over at once. The first read opens the registry: :meth:`initialize` does it before.
-
-        Example:
-            >>> import asyncio
-            >>> response = asyncio.run(
-            ...     store.get_online_features_async(
-            ...         ["driver_stats:conv_rate"], [{"driver_id": 1001}]
-            ...     )
-            ... )
-            >>> list(response.to_dict())
-            ['driver_id', 'conv_rate']
-        """
-        from feastrs import event_loop
-
-        try:
-            result = await event_loop.answer(
-                self._native.start_online_features,
-                features,
-                entity_rows,
-                bool(full_feature_names),
-                bool(include_feature_view_version_metadata),
-            )
-        except errors.NeedsFeastError as reason:
-            response: OnlineResponse = await self._by_feast(
-                reason,
-                "get_online_features_async",
-                features,
-                entity_rows,
-                full_feature_names,
-                include_feature_view_version_metadata,
-            )
-            return response
-        return OnlineResponse(result)
+    # -- connections ------------------------------------------------------------------------
 
     async def initialize(self) -> None:
         """Reads the registry and begins to connect to the online store, before the first read.
@@ -399,29 +308,6 @@ class FeatureStore(OnlineWrites, HistoricalReads):
         self._native.close()
         if self._feast is not None:
             await self._feast.close()
-
-    def online_reader(
-        self, features: Sequence[str] | FeatureService | Any, full_feature_names: bool = False
-    ) -> OnlineReader:
-        """Prepares the reading of features that are asked for again and again.
-
-        Args:
-            features: as in :meth:`get_online_features`.
-            full_feature_names: name columns ``view__feature`` instead of ``feature``.
-
-        Returns:
-            A reader whose :meth:`~feastrs.OnlineReader.read` takes the entities alone.
-
-        Raises:
-            feastrs.errors.NeedsFeastError: the features are such as only Feast itself reads.
-            Otherwise as in :meth:`get_online_features`.
-
-        Example:
-            >>> reader = store.online_reader(["driver_stats:conv_rate"])
-            >>> reader.feature_names
-            ['conv_rate']
-        """
-        return OnlineReader(self._native.online_reader(features, bool(full_feature_names)))
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -530,6 +416,12 @@ class FeatureStore(OnlineWrites, HistoricalReads):
     ) -> MaterializationReport:
         if isinstance(feature_views, str):
             raise TypeError(f"feature_views is the str {feature_views!r}; give a list of names")
+        if span := tracing.span(self, method, feature_views=feature_views):
+            with span:
+                report = self._materialize(method, feature_views, arguments, start, end, overlap)
+                span.set("feast.rows_read", sum(view.rows_read for view in report.views))
+                span.set("feast.entities_written", report.entities_written)
+                return report
         try:
             ours, obstacles = self._native.materialization_plan(feature_views)
         except errors.NeedsFeastError as reason:
@@ -641,6 +533,70 @@ class FeatureStore(OnlineWrites, HistoricalReads):
             *(view for view in on_demand if view.write_to_online_store),
         ]
         return [view.name for view in by_default if view.enabled]
+
+    # -- serving ----------------------------------------------------------------------------
+
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 6566,
+        type_: str = "http",
+        no_access_log: bool = True,
+        workers: int = -1,
+        worker_connections: int = 10_000,
+        max_requests: int = 0,
+        max_requests_jitter: int = 0,
+        metrics: bool = False,
+        keep_alive_timeout: float = 30,
+        tls_key_path: str | Path = "",
+        tls_cert_path: str | Path = "",
+        registry_ttl_sec: float = 60,
+    ) -> None:
+        """Serves features over HTTP until the process is told to stop.
+
+        The same as :func:`feastrs.server.serve`, which has more settings, with Feast's parameters.
+
+        Args:
+            host: the name or address to listen on.
+            port: the port; 0 for any that is free.
+            type_: ``"http"``, the only one.
+            no_access_log: leave out the line of JSON on standard output for each request.
+            workers: threads of the one process; -1 for one for each core.
+            worker_connections: connections that are open at one time.
+            max_requests: ignored: there are no processes to replace.
+            max_requests_jitter: ignored.
+            metrics: serve the metrics on port 8000, too.
+            keep_alive_timeout: seconds after which a connection is closed that sends no request.
+            tls_key_path: file of the private key; with ``tls_cert_path``, for TLS.
+            tls_cert_path: file of the certificate.
+            registry_ttl_sec: seconds between refreshes of the registry; 0 for none.
+
+        Raises:
+            ValueError: an argument can't be used.
+            OSError: the address can't be bound.
+            KeyboardInterrupt: it was ended by Ctrl-C.
+
+        Example:
+            >>> store.serve(port=8080)  # doctest: +SKIP
+        """
+        from feastrs import server
+        from feastrs.metrics import DEFAULT_PORT
+
+        if type_.lower() != "http":
+            raise ValueError(f"type_ is {type_!r}; the server only speaks 'http'")
+        server.serve(
+            self,
+            host,
+            port,
+            no_access_log=no_access_log,
+            workers=workers if workers > 0 else None,
+            keep_alive_timeout=keep_alive_timeout,
+            registry_ttl_sec=registry_ttl_sec,
+            tls_key_path=tls_key_path,
+            tls_cert_path=tls_cert_path,
+            limits=server.Limits(connections=worker_connections),
+            metrics_port=DEFAULT_PORT if metrics else None,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Opened anew where it is unpickled, perhaps in another folder.

@@ -7,10 +7,11 @@ conversion types what comes back. It imports feast, and only when a request need
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from feastrs import errors
+from feastrs import _native, errors
 
 if TYPE_CHECKING:
     from feastrs._native import OnlineResult
@@ -46,7 +47,11 @@ def finish(result: OnlineResult) -> OnlineResult:
     computed = []
     for position, (name, definition, features) in enumerate(wanted):
         found = view(name, definition)
-        outputs = _run(found, result.on_demand_inputs(position), len(result))
+        inputs = result.on_demand_inputs(position)
+        started = time.perf_counter()
+        outputs = _run(found, inputs, len(result))
+        if getattr(found, "track_metrics", False):
+            _native.count_transformation(found.name, found.mode, time.perf_counter() - started)
         computed.append([_serialized(found, outputs, one, len(result)) for one in features])
     return result.with_computed(computed)
 

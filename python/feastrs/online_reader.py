@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from feastrs import tracing
 from feastrs.online_response import OnlineResponse
 
 if TYPE_CHECKING:
     from feastrs import _native
+    from feastrs.online_writes import OnlineWrites
 
 
 class OnlineReader:
@@ -25,10 +27,10 @@ class OnlineReader:
         2
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ("_native", "_store")
 
-    def __init__(self, native: _native.OnlineReader) -> None:
-        self._native = native
+    def __init__(self, native: _native.OnlineReader, store: OnlineWrites) -> None:
+        self._native, self._store = native, store
 
     def read(self, entities: list[dict[str, Any]] | Mapping[str, Sequence[Any]]) -> OnlineResponse:
         """The newest values of the features for some entities.
@@ -44,6 +46,11 @@ class OnlineReader:
         Raises:
             Those of :meth:`feastrs.FeatureStore.get_online_features`.
         """
+        if tracing.API in tracing.MODULES and (
+            span := tracing.read(self._store, "read", self.feature_names, entities)
+        ):
+            with span:
+                return self.read(entities)
         return OnlineResponse(self._native.read(entities))
 
     async def read_async(
@@ -59,6 +66,11 @@ class OnlineReader:
         """
         from feastrs import event_loop
 
+        if tracing.API in tracing.MODULES and (
+            span := tracing.read(self._store, "read_async", self.feature_names, entities)
+        ):
+            with span:
+                return await self.read_async(entities)
         return OnlineResponse(await event_loop.answer(self._native.start, entities))
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from feastrs import errors
+from feastrs import errors, tracing
 from feastrs.delegation import FeastBacked
 
 if TYPE_CHECKING:
@@ -159,8 +159,9 @@ class OnlineWrites(FeastBacked):
         """
         frame = _given(df, inputs)
         write = self._view_write(feature_view_name, frame, allow_registry_cache, transform_on_write)
-        write.run()
-        return write.report
+        return write.run(
+            tracing.span(self, "write_to_online_store", feature_views=[feature_view_name])
+        )
 
     async def write_to_online_store_async(
         self,
@@ -184,8 +185,9 @@ class OnlineWrites(FeastBacked):
         """
         frame = _given(df, inputs)
         write = self._view_write(feature_view_name, frame, allow_registry_cache, True)
-        await write.run_async()
-        return write.report
+        return await write.run_async(
+            tracing.span(self, "write_to_online_store_async", feature_views=[feature_view_name])
+        )
 
     def push(
         self,
@@ -220,8 +222,7 @@ class OnlineWrites(FeastBacked):
             no feature view has the push source 'clicks'; the project has none
         """
         write = self._push(push_source_name, df, allow_registry_cache, to, transform_on_write)
-        write.run()
-        return write.report
+        return write.run(tracing.span(self, "push", push_source=push_source_name))
 
     async def push_async(
         self,
@@ -248,8 +249,7 @@ class OnlineWrites(FeastBacked):
         """
         transforms = bool(kwargs.get("transform_on_write", True))
         write = self._push(push_source_name, df, allow_registry_cache, to, transforms)
-        await write.run_async()
-        return write.report
+        return await write.run_async(tracing.span(self, "push_async", push_source=push_source_name))
 
     def _view_write(
         self, view: str, frame: Any, allow_registry_cache: bool, transform_on_write: bool
@@ -338,19 +338,26 @@ class _Write:
         for service in renewed:
             add(functools.partial(feast.precompute_feature_service, service))
 
-    def run(self) -> None:
+    def run(self, span: tracing.Span | None) -> WriteReport:
+        if span is not None:
+            with span:
+                return self.told(span, self.run(None))
         if self.ours:
             self.tell(self.store._native.write_frame(self.ours, self.frame))
         if self.appended:
             self.append()
         for call in self.by_feast:
             call()
+        return self.report
 
-    async def run_async(self) -> None:
+    async def run_async(self, span: tracing.Span | None) -> WriteReport:
         import asyncio
 
         from feastrs import event_loop
 
+        if span is not None:
+            with span:
+                return self.told(span, await self.run_async(None))
         if self.ours:
             start = self.store._native.start_write_frame
             self.tell(await event_loop.answer(start, self.ours, self.frame))
@@ -358,6 +365,12 @@ class _Write:
             await asyncio.to_thread(self.append)
         for call in self.by_feast:
             await asyncio.to_thread(call)
+        return self.report
+
+    def told(self, span: tracing.Span, report: WriteReport) -> WriteReport:
+        span.set("feast.rows", sum(view.rows for view in report))
+        span.set("feast.entities_written", report.entities_written)
+        return report
 
     def append(self) -> None:
         self.report.appended.update(self.store._native.append_frame(self.appended, self.table))

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from feastrs import errors, on_demand
+from feastrs import _native, errors, on_demand
 from feastrs._native import ParquetFile
 from feastrs.progress_bar import bars_for
 
@@ -325,8 +325,15 @@ class RetrievalJob:
         return f"RetrievalJob({', '.join(self._native.references)})"
 
     def _run(self) -> HistoricalResult:
-        with _Bar() as bar:
-            return self._native.run(bar)
+        started, rows = time.perf_counter(), None
+        try:
+            with _Bar() as bar:
+                result = self._native.run(bar)
+            rows = len(result)
+            return result
+        finally:
+            elapsed = time.perf_counter() - started
+            _native.count_retrieval(rows is not None, elapsed, rows or 0)
 
     def _pieces(self, pyarrow: Any, rows: int | None) -> Iterator[Any]:
         """The rows, some at a time, as what has an Arrow stream."""

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::locate::resolve;
 use super::section::Section;
 use super::settings::{MaterializationConfig, ObjectStoreConfig, RegistryConfig, RepoConfig};
-use super::{auth, metrics, online, variables};
+use super::{auth, feature_server, online, variables};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Top-level keys that Feast knows. Those that feastrs does not read are for Feast.
@@ -102,6 +102,7 @@ impl RepoConfig {
         };
         let (online_store, serving) =
             online::read(entries.get("online_store"), repo_path.as_deref())?;
+        let mut warnings = unknown_keys(&top);
         Ok(RepoConfig {
             project: project_name(&top)?,
             provider: top.text("provider")?.unwrap_or("local").to_owned(),
@@ -114,8 +115,10 @@ impl RepoConfig {
             entity_key_serialization_version: key_version(&top)?,
             materialization: materialization(&top)?,
             auth: auth::read(&top)?,
-            metrics: metrics::read(&top)?,
-            warnings: unknown_keys(&top),
+            metrics: feature_server::read(&top)?,
+            audit: feature_server::audit(&top)?,
+            offline_batching: feature_server::offline_batching(&top, &mut warnings)?,
+            warnings,
             repo_path,
         })
     }

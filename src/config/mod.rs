@@ -5,9 +5,9 @@
 //! settings are used: no connection is opened and no file but the YAML is looked at.
 
 mod auth;
+mod feature_server;
 mod load;
 mod locate;
-mod metrics;
 mod online;
 mod section;
 mod settings;
@@ -15,7 +15,7 @@ mod variables;
 
 pub use locate::locate;
 pub use settings::{
-    AuthConfig, MaterializationConfig, MetricsConfig, ObjectStoreConfig, OidcConfig,
-    OnlineStoreConfig, ReadCommand, RedisConfig, RedisType, RegistryConfig, RepoConfig, Secret,
-    ServingConfig, SqliteConfig,
+    AuditConfig, AuditSink, AuthConfig, MaterializationConfig, MetricsConfig, ObjectStoreConfig,
+    OfflineBatching, OidcConfig, OnlineStoreConfig, ReadCommand, RedisConfig, RedisType,
+    RegistryConfig, RepoConfig, Secret, ServingConfig, SqliteConfig,
 };

@@ -58,6 +58,10 @@ pub struct RepoConfig {
     pub auth: AuthConfig,
     /// `feature_server: metrics`.
     pub metrics: MetricsConfig,
+    /// `feature_server: offline_push_batching_…`; `None`: each push is written offline at once.
+    pub offline_batching: Option<OfflineBatching>,
+    /// `feature_server: audit_logging`; `None`: there is no audit log.
+    pub audit: Option<AuditConfig>,
     /// What the user should be told: unknown top-level keys and the like.
     pub warnings: Vec<String>,
 }
@@ -270,8 +274,39 @@ pub struct MetricsConfig {
     pub materialization: bool,
     /// How long ago each view was materialized.
     pub freshness: bool,
+    /// Retrievals from the offline store.
+    pub offline_features: bool,
     /// `feature_count_bins`: upper bounds, growing, of the label `feature_count`.
     pub feature_count_bins: Vec<u64>,
+}
+
+/// When rows that wait for the offline store are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfflineBatching {
+    /// Once there are so many.
+    pub rows: usize,
+    /// Or once the first have waited for so long.
+    pub interval: Duration,
+}
+
+/// Where the server writes who has asked for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// Where to.
+    pub sink: AuditSink,
+    /// `log_successful_reads`.
+    pub logs_reads: bool,
+}
+
+/// `sink`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// Standard output.
+    Stdout,
+    /// A file, which grows.
+    File(PathBuf),
+    /// The logger `feast.audit`.
+    Logger,
 }
 
 impl Default for MetricsConfig {
@@ -284,6 +319,7 @@ impl Default for MetricsConfig {
             push: true,
             materialization: true,
             freshness: true,
+            offline_features: true,
             feature_count_bins: vec![10, 50, 200],
         }
     }

@@ -8,9 +8,13 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
 
 use crate::process_local::ProcessLocal;
+use crate::server::audit;
 
 /// More than this waits only where no call comes by any more; the first ones are kept.
 const MAX_WAITING: usize = 100;
+
+/// The same of audit events, of which there is one for each request.
+const MAX_AUDIT: usize = 100_000;
 
 static QUEUE: Queue = Queue { is_empty: AtomicBool::new(true), lines: ProcessLocal::new() };
 
@@ -29,7 +33,7 @@ struct Line {
 impl Log for Queue {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Other crates log for those who mend them.
-        metadata.target().split("::").next() == Some("feastrs")
+        metadata.target().split("::").next() == Some("feastrs") || is_audit(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -42,13 +46,18 @@ impl Log for Queue {
             message: record.args().to_string(),
         };
         let mut lines = self.lines.get().lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() < MAX_WAITING {
+        let most = if is_audit(record.metadata()) { MAX_AUDIT } else { MAX_WAITING };
+        if lines.len() < most {
             lines.push(line);
         }
         self.is_empty.store(false, Ordering::Release);
     }
 
     fn flush(&self) {}
+}
+
+fn is_audit(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == audit::LOGGER
 }
 
 /// Makes the core log into the queue.

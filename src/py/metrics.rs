@@ -1,10 +1,11 @@
 //! Metrics of this process as Python sees them: the text, and a port that serves it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::server::metrics::{Exporter, Metrics};
+use crate::server::metrics::{Exporter, Metrics, Outcome};
 
 use super::logging;
 
@@ -12,6 +13,8 @@ use super::logging;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(count_library, module)?)?;
     module.add_function(wrap_pyfunction!(metrics_text, module)?)?;
+    module.add_function(wrap_pyfunction!(count_transformation, module)?)?;
+    module.add_function(wrap_pyfunction!(count_retrieval, module)?)?;
     module.add_class::<MetricsExporter>()
 }
 
@@ -19,6 +22,21 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn count_library() {
     Metrics::of_process().count_library();
+}
+
+/// Counts an on-demand transformation of a read, which took so many seconds.
+#[pyfunction]
+fn count_transformation(view: &str, mode: &str, seconds: f64) {
+    let duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    Metrics::of_process().transformation(view, mode, duration);
+}
+
+/// Counts a retrieval of training data, which took so many seconds.
+#[pyfunction]
+fn count_retrieval(is_success: bool, seconds: f64, rows: u64) {
+    let outcome = if is_success { Outcome::Success } else { Outcome::Error };
+    let duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    Metrics::of_process().retrieval(outcome, duration, rows);
 }
 
 /// All that was counted in this process, in Prometheus' text format.

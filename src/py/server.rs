@@ -72,6 +72,8 @@ impl Server {
             access_log,
             registry_ttl: (!registry_ttl.is_zero()).then_some(registry_ttl),
             metrics_port: metrics_port.or(store.metrics_port()),
+            tracing: store.tracing(),
+            audit: store.audit(),
             limits: limits.into_core(keep_alive)?,
         };
 

@@ -11,7 +11,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyDict;
 
 use crate::call::now_micros;
-use crate::config::{self, OnlineStoreConfig, RepoConfig};
+use crate::config::{self, AuditConfig, OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::HistoryPlan;
 use crate::key::KeyVersion;
@@ -22,7 +22,7 @@ use crate::online::{OnlineReader as CoreReader, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
 use crate::server::metrics::DEFAULT_PORT;
-use crate::server::{App, Limits};
+use crate::server::{App, Limits, TraceSettings};
 use crate::store::{self, OnlineStore, Scope};
 
 use super::answer::OnlineResult;
@@ -193,6 +193,23 @@ impl Store {
     /// The port for metrics, where the configuration wants one.
     pub(super) fn metrics_port(&self) -> Option<u16> {
         self.config.metrics.is_enabled.then_some(DEFAULT_PORT)
+    }
+
+    /// The audit log that the configuration wants.
+    pub(super) fn audit(&self) -> Option<AuditConfig> {
+        self.config.audit.clone()
+    }
+
+    /// Where a server's spans are sent, as the environment says; what makes no sense there is no
+    /// reason not to serve.
+    pub(super) fn tracing(&self) -> Option<TraceSettings> {
+        match TraceSettings::read(|name| std::env::var(name).ok()) {
+            Ok(settings) => settings.map(|settings| settings.of(&self.config)),
+            Err(error) => {
+                log::warn!("requests are not traced: {error}");
+                None
+            }
+        }
     }
 
     /// What a server of this repository answers with; `host` is a `feastrs.hosting.Host`.

@@ -1,33 +1,20 @@
-//! The access log: one line of JSON on standard output for each request. Lines are gathered and
-//! written a few times a second, elsewhere: no request waits for who reads them.
+//! The access log: one line of JSON on standard output for each request.
 
 use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{SecondsFormat, Utc};
 use hyper::http::request::Parts;
 
-/// How often what has gathered is written.
-const EVERY: Duration = Duration::from_millis(100);
-/// Where nobody reads the log, the lines that are beyond this are counted and thrown away.
-const MAX_BYTES: usize = 4 << 20;
+use super::lines::Lines;
+
 /// The status of a request whose client went away before the answer, as nginx has it.
 const CLIENT_GONE: u16 = 499;
 
 /// Where the lines of one server go.
-pub(super) struct AccessLog {
-    waiting: Mutex<Waiting>,
-    out: Arc<Mutex<dyn Write + Send>>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    text: String,
-    dropped: u64,
-}
+pub(super) struct AccessLog(Lines);
 
 /// The line of one request, written when it is dropped: also where the client went away.
 pub(super) struct Entry<'a> {
@@ -56,63 +43,33 @@ impl<'a> Entry<'a> {
 impl AccessLog {
     /// A log that goes to `out`.
     pub(super) fn new(out: impl Write + Send + 'static) -> Self {
-        AccessLog { waiting: Mutex::default(), out: Arc::new(Mutex::new(out)) }
+        AccessLog(Lines::new("access log", out))
     }
 
-    /// Writes what gathers, for ever.
-    pub(super) async fn run(&self) {
-        loop {
-            tokio::time::sleep(EVERY).await;
-            self.flush().await;
-        }
-    }
-
-    /// Writes what has gathered.
-    pub(super) async fn flush(&self) {
-        let mut text = {
-            // Whoever panicked left half a line at most.
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.text.is_empty() {
-                return;
-            }
-            let Waiting { text, dropped } = std::mem::take(&mut *waiting);
-            if dropped > 0 {
-                log::warn!("{dropped} lines of the access log are lost: nobody reads it");
-            }
-            text.into_bytes()
-        };
-        let out = self.out.clone();
-        let write = move || {
-            let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-            // Standard output may be closed; there is nobody else to tell.
-            let _ = out.write_all(&text).and_then(|()| out.flush());
-            text.clear();
-        };
-        let _ = tokio::task::spawn_blocking(write).await;
+    /// What is gathered.
+    pub(super) fn lines(&self) -> &Lines {
+        &self.0
     }
 
     fn add(&self, entry: &Entry<'_>) {
         let (status, bytes) = entry.answer.unwrap_or((CLIENT_GONE, 0));
         let path = entry.head.uri.path_and_query().map_or("/", |path| path.as_str());
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.text.len() > MAX_BYTES {
-            waiting.dropped += 1;
-            return;
-        }
         // Writing to a string can't fail. A path is visible ASCII, or UTF-8 that needs no escape
         // but that of quotes and backslashes.
         let code = entry.grpc_status.map(|code| format!(r#","grpc_status":"{code}""#));
-        let _ = writeln!(
-            waiting.text,
-            r#"{{"time":"{time}","client":"{}","method":"{}","path":{},"protocol":"{:?}","status":{status}{},"bytes":{bytes},"ms":{:.3}}}"#,
-            entry.client,
-            entry.head.method,
-            serde_json::Value::from(path),
-            entry.head.version,
-            code.unwrap_or_default(),
-            entry.begun.elapsed().as_secs_f64() * 1e3,
-        );
+        self.0.add(|text| {
+            let _ = writeln!(
+                text,
+                r#"{{"time":"{time}","client":"{}","method":"{}","path":{},"protocol":"{:?}","status":{status}{},"bytes":{bytes},"ms":{:.3}}}"#,
+                entry.client,
+                entry.head.method,
+                serde_json::Value::from(path),
+                entry.head.version,
+                code.unwrap_or_default(),
+                entry.begun.elapsed().as_secs_f64() * 1e3,
+            );
+        });
     }
 }
 
@@ -124,6 +81,8 @@ impl Drop for Entry<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use hyper::Request;
 
     use super::*;
@@ -154,7 +113,7 @@ mod tests {
             let mut entry = Entry::new(&log, &head, client, Instant::now());
             (entry.answer, entry.grpc_status) = (answer, grpc_status);
         }
-        runtime::handle().unwrap().block_on(log.flush());
+        runtime::handle().unwrap().block_on(log.lines().flush());
 
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<serde_json::Value> =

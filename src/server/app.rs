@@ -227,6 +227,11 @@ impl App {
         self.materializations.stop();
     }
 
+    /// Writes what was pushed and waits.
+    pub(super) async fn flush(&self) {
+        self.writes.flush().await;
+    }
+
     /// Waits until no materialization goes on, at most for so long.
     pub(super) async fn idle(&self, patience: Duration) {
         let end = Instant::now() + patience;

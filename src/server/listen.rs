@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::app::App;
+use super::audit::Audit;
 use super::connection;
 use super::metrics::Exporter;
 use super::options::{Options, Protocol};
@@ -194,9 +195,17 @@ async fn run(listener: TcpListener, server: Arc<Shared>) {
     if materializes {
         server.app.idle(CLEAN_UP).await;
     }
+    server.app.flush().await;
     background.abort();
     if let Some(log) = &server.access_log {
-        log.flush().await;
+        log.lines().flush().await;
+    }
+    if let Some(lines) = server.audit.as_ref().and_then(Audit::lines) {
+        lines.flush().await;
+    }
+    if let Some(tracer) = &server.tracer {
+        // A collector that does not answer must not keep the process from ending.
+        let _ = tokio::time::timeout(CLEAN_UP, tracer.flush()).await;
     }
 }
 
@@ -216,7 +225,7 @@ async fn look_after(server: Arc<Shared>) {
     };
     let log = async {
         match &server.access_log {
-            Some(log) => log.run().await,
+            Some(log) => log.lines().run().await,
             None => pending().await,
         }
     };
@@ -226,7 +235,19 @@ async fn look_after(server: Arc<Shared>) {
             Protocol::Grpc => server.health.run(&server).await,
         }
     };
-    tokio::join!(refreshes, certificates, log, health);
+    let audit = async {
+        match server.audit.as_ref().and_then(Audit::lines) {
+            Some(lines) => lines.run().await,
+            None => pending().await,
+        }
+    };
+    let spans = async {
+        match &server.tracer {
+            Some(tracer) => tracer.run().await,
+            None => pending().await,
+        }
+    };
+    tokio::join!(refreshes, certificates, log, audit, spans, health);
 }
 
 /// Ends the server's progress however its task ends.

@@ -4,6 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::tracing::Settings as TraceSettings;
+use crate::config::AuditConfig;
+
 /// Where a server listens, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -22,6 +25,10 @@ pub struct Options {
     /// Another port on which metrics are served, on all interfaces; `None`: only on the server's
     /// own. 0: any free port.
     pub metrics_port: Option<u16>,
+    /// Where spans of requests are sent; `None`: there are none.
+    pub tracing: Option<TraceSettings>,
+    /// Where is written who has asked for what; `None`: nowhere.
+    pub audit: Option<AuditConfig>,
     /// How much it takes on.
     pub limits: Limits,
 }
@@ -85,6 +92,8 @@ impl Default for Options {
             access_log: true,
             registry_ttl: Some(Duration::from_secs(60)),
             metrics_port: None,
+            tracing: None,
+            audit: None,
             limits: Limits::default(),
         }
     }

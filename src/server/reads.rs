@@ -12,6 +12,7 @@ use super::entities::to_entities;
 use super::failure;
 use super::metrics::{Endpoint, Metrics, Outcome, RequestClock};
 use super::serving::{Prepared, Served, Serving, Way};
+use super::tracing::{StoreRead, note_read};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Why there is no answer.
@@ -95,6 +96,16 @@ impl<'a> Turn<'a> {
             }
         };
         metrics.read_ends(&prepared.series, &served.answer);
+        if let Some(time) = served.answer.store_time() {
+            let entities = served.answer.rows();
+            note_read(|| StoreRead {
+                time,
+                views: prepared.views.clone(),
+                service: prepared.service.clone(),
+                features: prepared.features,
+                entities,
+            });
+        }
         Ok(served)
     }
 

@@ -83,6 +83,11 @@ pub(super) fn find(
     }
 }
 
+/// `path` if it is one of the server's own, whatever the method.
+pub(super) fn known(path: &str) -> Option<&'static str> {
+    ROUTES.iter().map(|(known, ..)| *known).find(|known| *known == path)
+}
+
 /// `None`: there is no such path.
 fn look_up(method: &Method, path: &str) -> Option<Result<Route, Box<Reply>>> {
     let mut allowed = None;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::access_log::AccessLog;
 use super::app::App;
+use super::audit::Audit;
 use super::budget::Budget;
 use super::grpc::Health;
 use super::options::Options;
 use super::phase::Progress;
 use super::tls::Tls;
+use super::tracing::Tracer;
 use crate::error::Result;
 
 /// Clients that are told why they are turned away, at one time; the others see a closed door.
@@ -20,6 +22,8 @@ pub(super) struct Shared {
     pub(super) progress: Arc<Progress>,
     pub(super) tls: Option<Tls>,
     pub(super) access_log: Option<AccessLog>,
+    pub(super) tracer: Option<Tracer>,
+    pub(super) audit: Option<Audit>,
     pub(super) connections: Arc<Budget>,
     // Connections that are told that they are too many.
     pub(super) farewells: Arc<Budget>,
@@ -31,9 +35,13 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(app: Arc<App>, options: Options) -> Result<Self> {
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let tracer = options.tracing.clone().map(|settings| Tracer::new(settings, scheme));
         let requests = Budget::new(options.limits.requests_in_flight);
         app.add_server(&requests);
         Ok(Shared {
+            tracer: tracer.transpose()?,
+            audit: options.audit.as_ref().map(Audit::new).transpose()?,
             tls: options.tls.clone().map(Tls::new).transpose()?,
             access_log: options.access_log.then(|| AccessLog::new(std::io::stdout())),
             progress: Arc::default(),

@@ -10,6 +10,7 @@ use super::failure;
 use super::fields::{Fields, parse};
 use super::host::{Host, HostThreads, HostedWrite};
 use super::metrics::Metrics;
+use super::offline_batches::OfflineBatches;
 use super::reply::Reply;
 use super::request::Request;
 use super::rows::Rows;
@@ -50,6 +51,8 @@ pub struct Writes {
     online: Option<Arc<dyn OnlineStore>>,
     host: HostThreads,
     plans: FramePlans,
+    // `None`: rows for the offline store need not wait.
+    batches: Option<Arc<OfflineBatches>>,
 }
 
 impl Writes {
@@ -61,7 +64,15 @@ impl Writes {
         host: Arc<dyn Host>,
     ) -> Self {
         let host = HostThreads::new(host, HOST_WRITES);
-        Writes { config, registry, online, host, plans: FramePlans::default() }
+        let batches = OfflineBatches::new(&config, &registry);
+        Writes { config, registry, online, host, plans: FramePlans::default(), batches }
+    }
+
+    /// Writes what was pushed and waits for more.
+    pub(super) async fn flush(&self) {
+        if let Some(batches) = &self.batches {
+            batches.flush().await;
+        }
     }
 
     /// `POST /push`.
@@ -144,8 +155,11 @@ impl Writes {
             && let Some(table) = rows.table()
         {
             let names = std::mem::take(&mut left.appended);
-            self.append(&names, &catalog, table, request)
-                .map_err(|error| failure::reply(&error))?;
+            let appended = match &self.batches {
+                Some(batches) => batches.keep(names, table),
+                None => self.append(&names, &catalog, table, request),
+            };
+            appended.map_err(|error| failure::reply(&error))?;
         }
         Ok(pushed(HostedWrite {
             allow_registry_cache: allow_cache,

@@ -33,6 +33,7 @@ mod redis_tls;
 mod registry;
 mod server;
 mod server_http2;
+mod server_panic;
 mod serving;
 mod sqlite;
 mod verify;

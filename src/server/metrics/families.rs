@@ -1,6 +1,4 @@
 //! All families: Feast's, word for word, and ours.
-//!
-//! Feast's families about offline retrieval are not among them: nothing here retrieves so.
 
 use super::family::{Description, Family};
 use super::instrument::{Counter, Gauge, Histogram, Scale};
@@ -25,6 +23,11 @@ static MATERIALIZATION: Scale = Scale {
 };
 static ENTITIES: Scale =
     Scale { units: 1.0, bounds: &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0] };
+static RETRIEVAL: Scale = Scale {
+    units: NANOSECONDS,
+    bounds: &[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0],
+};
+static RETRIEVED: Scale = Scale { units: 1.0, bounds: &[100.0, 1e3, 1e4, 1e5, 5e5, 1e6, 5e6] };
 /// What is fast: finer than Feast's buckets.
 static FINE: Scale = Scale {
     units: NANOSECONDS,
@@ -51,6 +54,9 @@ pub struct Families {
     pub transformation_duration: Family<Histogram>,
     pub write_transformation_duration: Family<Histogram>,
     pub freshness: Family<Gauge>,
+    pub retrievals: Family<Counter>,
+    pub retrieval_latency: Family<Histogram>,
+    pub retrieved_rows: Family<Histogram>,
     pub store_duration: Family<Histogram>,
     pub decode_duration: Family<Histogram>,
     pub connections: Family<Gauge>,
@@ -165,6 +171,27 @@ impl Default for Families {
                 "Seconds since the most recent materialization end time per feature view",
                 &["feature_view", "project"],
             )),
+            retrievals: Family::counters(about(
+                "feast_offline_store_request_total",
+                "Total offline store retrieval requests",
+                &["method", "status"],
+            )),
+            retrieval_latency: Family::histograms(
+                about(
+                    "feast_offline_store_request_latency_seconds",
+                    "Latency of offline store retrieval operations in seconds",
+                    &["method"],
+                ),
+                &RETRIEVAL,
+            ),
+            retrieved_rows: Family::histograms(
+                about(
+                    "feast_offline_store_row_count",
+                    "Number of rows returned by offline store retrieval",
+                    &["method"],
+                ),
+                &RETRIEVED,
+            ),
             store_duration: Family::histograms(
                 about(
                     "feastrs_store_read_seconds",
@@ -217,7 +244,7 @@ impl Default for Families {
 
 impl Families {
     /// All of them, in the order in which they are written down.
-    pub fn all(&self) -> [AnyFamily<'_>; 22] {
+    pub fn all(&self) -> [AnyFamily<'_>; 25] {
         use AnyFamily::{Counters, Gauges, Histograms};
         [
             Gauges(&self.cpu_usage),
@@ -234,6 +261,9 @@ impl Families {
             Histograms(&self.transformation_duration),
             Histograms(&self.write_transformation_duration),
             Gauges(&self.freshness),
+            Counters(&self.retrievals),
+            Histograms(&self.retrieval_latency),
+            Histograms(&self.retrieved_rows),
             Histograms(&self.store_duration),
             Histograms(&self.decode_duration),
             Gauges(&self.connections),

@@ -46,6 +46,7 @@ struct Flags {
     push: AtomicBool,
     materialization: AtomicBool,
     freshness: AtomicBool,
+    offline_features: AtomicBool,
 }
 
 /// What is asked of a server.
@@ -143,6 +144,7 @@ impl Default for Flags {
             push: on(),
             materialization: on(),
             freshness: on(),
+            offline_features: on(),
         }
     }
 }
@@ -172,6 +174,7 @@ impl Metrics {
         set(&self.flags.push, config.push);
         set(&self.flags.materialization, config.materialization);
         set(&self.flags.freshness, config.freshness);
+        set(&self.flags.offline_features, config.offline_features);
         let mut bins = self.bins.write().unwrap_or_else(PoisonError::into_inner);
         bins.clone_from(&config.feature_count_bins);
     }
@@ -279,6 +282,21 @@ impl Metrics {
         if self.flags.online_features.load(Ordering::Relaxed) {
             let family = &self.families.write_transformation_duration;
             family.with(&[view, mode]).observe_duration(duration);
+        }
+    }
+
+    /// Counts a retrieval from the offline store, of so many rows.
+    pub fn retrieval(&self, outcome: Outcome, duration: Duration, rows: u64) {
+        // What Feast calls each of them, whatever they were retrieved as.
+        const METHOD: &str = "to_arrow";
+        if self.flags.offline_features.load(Ordering::Relaxed) {
+            let status = match outcome {
+                Outcome::Success => "success",
+                Outcome::Error => "error",
+            };
+            self.families.retrievals.with(&[METHOD, status]).add(1);
+            self.families.retrieval_latency.with(&[METHOD]).observe_duration(duration);
+            self.families.retrieved_rows.with(&[METHOD]).observe(rows);
         }
     }
 
@@ -462,12 +480,14 @@ mod tests {
             push: false,
             materialization: false,
             freshness: false,
+            offline_features: false,
             ..MetricsConfig::default()
         });
 
         metrics.request(Endpoint::Materialize).finish(Outcome::Success);
         metrics.read_begins(1);
         metrics.push("s", "online");
+        metrics.retrieval(Outcome::Success, Duration::ZERO, 1);
         metrics.materialization("v", Outcome::Success, Duration::ZERO);
         metrics.note_registry(&Catalog::default(), Duration::from_secs(1));
 

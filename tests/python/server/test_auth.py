@@ -38,6 +38,7 @@ from feastrs import errors
 from feastrs.asgi import get_app
 from feastrs.server import Server
 from testbed.asgi_client import AsgiClient
+from testbed.certificates import write_certificate
 from testbed.http import ask, until
 from testbed.identity_provider import KEYS, IdentityProvider
 from testbed.repo import Applied, Repo, apply, file_source
@@ -464,6 +465,40 @@ def test_a_provider_that_is_down_is_503(own: tuple[Server, IdentityProvider]) ->
     provider.stop()
     until(lambda: read_as(server, token) == 503, "the keys are too old")
     provider.start()
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [({}, 503), ({"ca_cert_path": ...}, 200), ({"verify_ssl": False}, 200)],
+    ids=["an unknown authority", "ca_cert_path", "verify_ssl: false"],
+)
+def test_the_providers_certificate_is_checked(
+    settings: dict[str, Any],
+    status: int,
+    applied: Applied,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    files = write_certificate(tmp_path, "identity provider")
+    if "ca_cert_path" in settings:
+        settings = {"ca_cert_path": str(files[0])}
+    provider = IdentityProvider(files)
+    repo = open_repo(applied, tmp_path / "repo", provider, **settings)
+    with Server(repo.ours(), port=0, no_access_log=True) as server:
+        assert read_as(server, provider.token(**WRITER)) == status
+    provider.stop()
+
+    assert ("auth.verify_ssl is false" in caplog.text) == ("verify_ssl" in settings)
+
+
+def test_a_certificate_that_is_none_does_not_start(applied: Applied, tmp_path: Path) -> None:
+    provider = IdentityProvider()
+    for path, why in [(tmp_path / "none.pem", "can't be read"), (Path(__file__), "no certif")]:
+        folder = tmp_path / path.stem
+        repo = open_repo(applied, folder, provider, ca_cert_path=str(path))
+        with pytest.raises(errors.FeastConfigError, match=f"ca_cert_path.*{why}"):
+            Server(repo.ours(), port=0)
+    provider.stop()
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "ldap"])

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from feast import Entity, FeatureService, FeatureView, Field, PushSource, ValueType
 from feast.feature_server import get_app as feasts_app
+from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Int64
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -26,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import feastrs
 from feastrs import metrics
 from feastrs.server import Server
+from testbed import demo
 from testbed.asgi_client import AsgiClient
 from testbed.http import ask
 from testbed.process import wait_for
@@ -209,9 +211,7 @@ def test_families_are_feasts(server: Server, stock_metrics: Any) -> None:
     families = {family.name: family for family in text_string_to_metric_families(text)}
     kinds = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
     stock = {
-        one._name: one
-        for one in vars(stock_metrics).values()
-        if isinstance(one, tuple(kinds)) and not one._name.startswith("feast_offline_store")
+        one._name: one for one in vars(stock_metrics).values() if isinstance(one, tuple(kinds))
     }
     seen = {name: family for name, family in families.items() if name.startswith("feast_")}
     assert set(seen) <= set(stock)
@@ -309,6 +309,41 @@ def test_the_library_counts_its_reads(repo: Repo) -> None:
     assert counted["feast_online_features_entity_count_sum", frozenset()] == 6
     assert counted[total, frozenset({view, ("status", "present")})] == 3
     assert counted[total, frozenset({view, ("status", "not_found")})] == 3
+
+
+def test_transformations_and_retrievals_are_counted(tmp_path: Path) -> None:
+    demo.write_parquet(tmp_path)
+    objects = demo.definitions(tmp_path)
+    profile = next(one for one in objects if one.name == "driver_profile")
+
+    @on_demand_feature_view(  # type: ignore[untyped-decorator]
+        sources=[profile],
+        schema=[Field(name="age_next", dtype=Int64)],
+        mode="python",
+        track_metrics=True,
+    )
+    def aged(inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"age_next": [None if age is None else age + 1 for age in inputs["age"]]}
+
+    repo = apply(tmp_path / "applied", [*objects, aged]).open(tmp_path / "repo")
+    store = repo.ours()
+    store.materialize(EARLY, LATE, feature_views=["driver_profile"])
+    before = samples(metrics.text())
+
+    with Server(store, port=0, no_access_log=True) as server:
+        body = {"entities": {"driver_id": [1001]}, "features": ["aged:age_next"]}
+        assert ask(server.url, READ, json.dumps(body).encode())[0] == 200
+    rows = {"driver_id": [1001, 1002], "event_timestamp": [demo.NOON, demo.NOON]}
+    store.get_historical_features(pd.DataFrame(rows), ["driver_stats:trips"]).to_df()
+
+    counted = since(before, samples(metrics.text()))
+    view = frozenset({("odfv_name", "aged"), ("mode", "python")})
+    assert counted["feast_feature_server_transformation_duration_seconds_count", view] == 1
+    method = ("method", "to_arrow")
+    total = "feast_offline_store_request_total"
+    assert counted[total, frozenset({method, ("status", "success")})] == 1
+    assert counted["feast_offline_store_row_count_sum", frozenset({method})] == 2
+    assert counted["feast_offline_store_request_latency_seconds_count", frozenset({method})] == 1
 
 
 def test_a_forked_child_counts_for_itself(repo: Repo) -> None:

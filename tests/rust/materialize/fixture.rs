@@ -311,6 +311,8 @@ fn config(repo: &Path) -> RepoConfig {
         },
         auth: AuthConfig::NoAuth,
         metrics: MetricsConfig::default(),
+        audit: None,
+        offline_batching: None,
         warnings: Vec::new(),
     }
 }
