@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 use crate::call::{Interrupt, WAIT_SLICE};
+use crate::config::AuditConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime;
-use crate::server::{self, App, Limits, Options, Protocol, TlsFiles};
+use crate::server::metrics::DEFAULT_PORT;
+use crate::server::{self, App, Limits, Options, Protocol, TlsFiles, TraceSettings};
 
+use super::host::PythonHost;
 use super::logging;
 use super::signals::Signals;
 use super::store::Store;
@@ -214,4 +217,40 @@ fn seconds(name: &str, value: f64) -> Result<Duration> {
         let text = format!("{name} is {value}, which is no number of seconds");
         Error::new(ErrorKind::InvalidArgument, text).with_source(source)
     })
+}
+
+/// What a server needs of a repository.
+impl Store {
+    /// The port for metrics, where the configuration wants one.
+    pub(super) fn metrics_port(&self) -> Option<u16> {
+        self.config.metrics.is_enabled.then_some(DEFAULT_PORT)
+    }
+
+    /// The audit log that the configuration wants.
+    pub(super) fn audit(&self) -> Option<AuditConfig> {
+        self.config.audit.clone()
+    }
+
+    /// Where a server's spans are sent, as the environment says; what makes no sense there is no
+    /// reason not to serve.
+    pub(super) fn tracing(&self) -> Option<TraceSettings> {
+        match TraceSettings::read(|name| std::env::var(name).ok()) {
+            Ok(settings) => settings.map(|settings| settings.of(&self.config)),
+            Err(error) => {
+                log::warn!("requests are not traced: {error}");
+                None
+            }
+        }
+    }
+
+    /// What a server of this repository answers with; `host` is a `feastrs.hosting.Host`.
+    pub(super) fn app(&self, host: Py<PyAny>, limits: &Limits) -> Result<Arc<App>> {
+        let registry = self.registry()?.clone();
+        let online = match self.online() {
+            Err(error) if error.kind() == ErrorKind::NeedsFeast => None,
+            opened => Some(opened?),
+        };
+        let host = Arc::new(PythonHost::new(host));
+        Ok(Arc::new(App::new(self.config.clone(), registry, online, host, limits)?))
+    }
 }

@@ -11,7 +11,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyDict;
 
 use crate::call::now_micros;
-use crate::config::{self, AuditConfig, OnlineStoreConfig, RepoConfig};
+use crate::config::{self, OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::HistoryPlan;
 use crate::key::KeyVersion;
@@ -21,8 +21,7 @@ use crate::online::assemble::{FeastStatuses, StatusRules};
 use crate::online::{OnlineReader as CoreReader, PlanOptions, ReadPlan};
 use crate::registry::Catalog;
 use crate::registry::cache::RegistryCache;
-use crate::server::metrics::DEFAULT_PORT;
-use crate::server::{App, Limits, TraceSettings};
+use crate::server::Limits;
 use crate::store::{self, OnlineStore, Scope};
 
 use super::answer::OnlineResult;
@@ -31,7 +30,6 @@ use super::event_loop::LoopReads;
 use super::frame_write::{self, FrameWrite, Written};
 use super::history::HistoricalJob;
 use super::history_frame::Frame;
-use super::host::PythonHost;
 use super::logging;
 use super::materialize::{self, PyOutcome};
 use super::online::{self, OnlineReader};
@@ -70,7 +68,7 @@ impl Store {
     }
 
     /// The registry, opened on first need.
-    fn registry(&self) -> Result<&RegistryCache> {
+    pub(super) fn registry(&self) -> Result<&RegistryCache> {
         if let Some(registry) = self.registry.get() {
             return Ok(registry);
         }
@@ -87,7 +85,7 @@ impl Store {
     }
 
     /// The online store, opened on first need.
-    fn online(&self) -> Result<Arc<dyn OnlineStore>> {
+    pub(super) fn online(&self) -> Result<Arc<dyn OnlineStore>> {
         if let Some(online) = self.online.get() {
             return Ok(online.clone());
         }
@@ -188,39 +186,6 @@ impl Store {
             views.iter().map(plan).collect::<Result<_>>()
         })?;
         FrameWrite::new(plans, frame, &self.config, self.online()?)
-    }
-
-    /// The port for metrics, where the configuration wants one.
-    pub(super) fn metrics_port(&self) -> Option<u16> {
-        self.config.metrics.is_enabled.then_some(DEFAULT_PORT)
-    }
-
-    /// The audit log that the configuration wants.
-    pub(super) fn audit(&self) -> Option<AuditConfig> {
-        self.config.audit.clone()
-    }
-
-    /// Where a server's spans are sent, as the environment says; what makes no sense there is no
-    /// reason not to serve.
-    pub(super) fn tracing(&self) -> Option<TraceSettings> {
-        match TraceSettings::read(|name| std::env::var(name).ok()) {
-            Ok(settings) => settings.map(|settings| settings.of(&self.config)),
-            Err(error) => {
-                log::warn!("requests are not traced: {error}");
-                None
-            }
-        }
-    }
-
-    /// What a server of this repository answers with; `host` is a `feastrs.hosting.Host`.
-    pub(super) fn app(&self, host: Py<PyAny>, limits: &Limits) -> Result<Arc<App>> {
-        let registry = self.registry()?.clone();
-        let online = match self.online() {
-            Err(error) if error.kind() == ErrorKind::NeedsFeast => None,
-            opened => Some(opened?),
-        };
-        let host = Arc::new(PythonHost::new(host));
-        Ok(Arc::new(App::new(self.config.clone(), registry, online, host, limits)?))
     }
 
     pub(super) fn status_rules(&self) -> StatusRules {
