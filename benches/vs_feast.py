@@ -4,9 +4,10 @@
     python benches/vs_feast.py --quick        # fewer rounds
     python benches/vs_feast.py --only reads   # one part; prints, and writes nothing
 
-Writes `benches/RESULTS.md`. A row counts only if both sides gave the same answer; where they
-did not, the run fails. Materializations and imports happen in processes of their own, so that
-their peak memory can be told; reads happen in turn in one process (`reads.py`).
+Writes `benches/RESULTS.md`, after each part what was found so far. A row counts only if both
+sides gave the same answer; where they did not, the run fails. Materializations and imports happen
+in processes of their own, so that their peak memory can be told; reads happen in turn in one
+process (`reads.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import importlib.metadata  # noqa: E402
 import platform  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
 from datetime import datetime, timezone  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -42,7 +44,7 @@ from writes import Writes  # noqa: E402
 if TYPE_CHECKING:
     from testbed.redis_server import RedisServer
 
-PARTS = ("materializations", "writes", "history", "reads", "servers", "serving")
+PARTS = ("reads", "servers", "serving", "history", "materializations", "writes")
 
 
 # -- jobs -----------------------------------------------------------------------------------
@@ -59,42 +61,55 @@ class Bench:
     bounds: list[Bound] = field(default_factory=list)
     growth: list[str] = field(default_factory=list)
 
-    def run(self, parts: tuple[str, ...]) -> None:
-        if "materializations" in parts:
-            materializations = Materializations(self.folder, self.server, self.rounds)
-            materializations.run()
-            self.jobs += materializations.jobs
-            self.bounds += materializations.bounds
-            with self.server.client() as client:
-                client.flushall()
-        if "writes" in parts:
-            writes = Writes(self.folder / "writes", self.server, self.rounds)
-            writes.run()
-            self.jobs += writes.jobs
-            with self.server.client() as client:
-                client.flushall()
+    def run(self, parts: tuple[str, ...], done: Callable[[], None]) -> None:
+        """Runs `parts`; `done` is called after each, with what was found so far."""
+        if {"reads", "servers", "serving"} & set(parts):
+            self.run_reads(parts, done)
+            self.clear()
         if "history" in parts:
             history = History(self.folder / "history", self.rounds)
             history.run()
             self.jobs += history.jobs
             self.growth = history.growth
-        if not {"reads", "servers", "serving"} & set(parts):
-            return
+            done()
+        if "materializations" in parts:
+            materializations = Materializations(self.folder, self.server, self.rounds)
+            materializations.run()
+            self.jobs += materializations.jobs
+            self.bounds += materializations.bounds
+            self.clear()
+            done()
+        if "writes" in parts:
+            writes = Writes(self.folder / "writes", self.server, self.rounds)
+            writes.run()
+            self.jobs += writes.jobs
+            self.clear()
+            done()
+
+    def run_reads(self, parts: tuple[str, ...], done: Callable[[], None]) -> None:
+        """The parts that read the same rows."""
         reads = Reads(self.folder / "reads", self.server, self.rounds)
         if "reads" in parts:
             reads.run()
             self.jobs += reads.jobs
             self.bounds += reads.bounds
             self.jobs += concurrent_reads(reads.repo, self.rounds)
+            done()
         if "servers" in parts:
             servers = Servers(self.folder / "reads", reads.applied, reads.repo, self.rounds)
             servers.run()
             self.jobs += servers.jobs
+            done()
         if "serving" in parts:
             serving = Serving(self.folder / "serving", reads.repo, self.rounds)
             serving.run()
             self.jobs += serving.jobs
             self.bounds += serving.bounds
+            done()
+
+    def clear(self) -> None:
+        with self.server.client() as client:
+            client.flushall()
 
 
 # -- the report -----------------------------------------------------------------------------
@@ -172,13 +187,18 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="feastrs-bench-") as folder:
             bench = Bench(Path(folder), server, rounds)
-            bench.run((options.only,) if options.only else PARTS)
-            text = report(bench, "quick" if options.quick else "full")
+
+            def write() -> None:
+                text = report(bench, "quick" if options.quick else "full")
+                options.output.write_text(text)
+
+            if options.only is None:
+                bench.run(PARTS, write)
+            else:
+                bench.run((options.only,), lambda: None)
+            print(report(bench, "quick" if options.quick else "full"))
     finally:
         server.close()
-    if options.only is None:
-        options.output.write_text(text)
-    print(text)
     wrong = [job.name for job in bench.jobs if not job.correct]
     if wrong:
         print(f"answers differ: {'; '.join(wrong)}", file=sys.stderr)
