@@ -86,6 +86,8 @@ impl<'a> Join<'a> {
         let sources = &*self.sources;
         let searches = searches(&self.plan.views, sources, labels, options.filter_by_created)?;
         let meter = Meter::default();
+        let read = self.plan.columns.iter().map(|column| sources.of(column.view).rows());
+        meter.expect(read.sum());
         let watch = || (options.progress)(meter.fraction());
         let pool = Pool { sources: &sources.files, call, watch: &watch };
         search(&searches, &meter, &pool)?;
@@ -134,7 +136,6 @@ fn gather(
                 gather.fields.push(field);
             }
             let places: Vec<usize> = some.iter().map(|(place, _)| *place).collect();
-            meter.expect(source.rows() * some.len() as u64);
             tasks.push((view, gather, places));
         }
     }

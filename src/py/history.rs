@@ -231,11 +231,13 @@ struct At {
     sources: Option<Arc<Sources>>,
     /// No piece has more rows.
     limit: usize,
+    /// Rows that were given out.
+    done: usize,
 }
 
 impl Pieces {
     fn new(progress: Option<Py<PyAny>>) -> Self {
-        let at = At { cursor: Cursor::default(), sources: None, limit: usize::MAX };
+        let at = At { cursor: Cursor::default(), sources: None, limit: usize::MAX, done: 0 };
         Pieces { watcher: Watcher { progress, raised: Mutex::default() }, at: Mutex::new(at) }
     }
 
@@ -246,7 +248,8 @@ impl Pieces {
         job: &HistoricalJob,
         rows: Option<usize>,
     ) -> PyResult<Option<Piece>> {
-        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not a wait: who holds it may need the GIL.
+        let Ok(mut at) = self.at.try_lock() else { return Err(in_use().into()) };
         let call = Call { deadline: None, interrupt: &self.watcher };
         let join = py.detach(|| job.join(at.sources.clone(), &call));
         logging::hand_over(py);
@@ -254,32 +257,41 @@ impl Pieces {
         let sources = join.sources();
         at.sources = Some(sources.clone());
         let at_once = join.labels_at_once(job.memory(), rows.is_some());
-        let at_once = at_once.min(rows.unwrap_or(usize::MAX));
-        loop {
-            let count = at_once.min(at.limit).max(1);
-            let piece = job.piece(py, &mut at.cursor, &sources, count, &call)?;
-            let Some((labels, frame)) = piece else { return Ok(None) };
-            let rows = labels.len();
-            let joined = py.detach(|| {
-                let options = JoinOptions {
-                    filter_by_created: job.filter_by_created,
-                    progress: &|fraction| self.watcher.tell(fraction),
-                };
-                join.run(&labels, &options, &call)
-            });
-            match joined {
-                // Its text is more than an array can hold.
-                Err(error) if error.kind() == ErrorKind::Unsupported && rows > 1 => {
-                    at.cursor.back(rows);
-                    at.limit = rows.div_ceil(2);
-                }
-                joined => {
-                    let frame_fields = job.frame.fields(&frame);
-                    return Ok(Some(Piece { frame_fields, frame, joined: joined?, rows }));
-                }
+        let count = at_once.min(rows.unwrap_or(usize::MAX)).min(at.limit).max(1);
+        let piece = job.piece(py, &mut at.cursor, &sources, count, &call)?;
+        let Some((labels, frame)) = piece else { return Ok(None) };
+        let (found, done) = (labels.len(), at.done);
+        let all = job.frame.rows().unwrap_or(at.cursor.rows()).max(1) as f64;
+        let joined = py.detach(|| {
+            let progress = |fraction| {
+                self.watcher.tell((done as f64 + found as f64 * fraction) / all);
+            };
+            let filter_by_created = job.filter_by_created;
+            join.run(&labels, &JoinOptions { filter_by_created, progress: &progress }, &call)
+        });
+        match joined {
+            // Its text is more than an array can hold. What failed has told its sources to stop.
+            Err(error) if error.kind() == ErrorKind::Unsupported && found > 1 => {
+                at.cursor.back(found);
+                (at.limit, at.sources) = (found.div_ceil(2), None);
+                drop(at);
+                self.next(py, job, rows)
+            }
+            joined => {
+                at.done += found;
+                let frame_fields = job.frame.fields(&frame);
+                Ok(Some(Piece { frame_fields, frame, joined: joined?, rows: found }))
             }
         }
     }
+}
+
+#[cold]
+fn in_use() -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        "another thread reads from this at the moment; let each thread have one of its own",
+    )
 }
 
 /// Rows of a frame with their features.

@@ -79,6 +79,14 @@ impl Frame {
         }
     }
 
+    /// How many rows there are, where that is told before they are read.
+    pub fn rows(&self) -> Option<usize> {
+        match self {
+            Frame::Files(files) => usize::try_from(files.rows()).ok(),
+            _ => None,
+        }
+    }
+
     /// The fields of the frame's own columns, of which `batches` are some rows; none for pandas.
     pub fn fields(&self, batches: &[RecordBatch]) -> Vec<FieldRef> {
         let schema = match self {
@@ -219,6 +227,11 @@ impl Cursor {
             frame.extend(ahead.frame.first().map(|batch| batch.slice(0, 0)));
         }
         Some((labels, frame))
+    }
+
+    /// How many rows were read at once.
+    pub fn rows(&self) -> usize {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.labels.len())
     }
 
     /// Goes back by `rows` of those that were given out last.

@@ -1,5 +1,6 @@
 //! Finds, while feature rows stream by in any order, the newest of them for each label.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use arrow_schema::TimeUnit;
@@ -116,15 +117,23 @@ impl<C: Created> Matcher<C> {
     fn place(&mut self, rows: &FeatureRows<'_>, waiting: &mut Vec<Waiting>) {
         // Most rows of a long history are older than every label of their key, or newer.
         waiting.retain(|one| self.timeline.has_from(one.start, one.end, one.seen_from));
+        self.fetch(waiting, |one| self.timeline.time_at(one.start));
         for one in waiting.iter_mut() {
             one.start = self.timeline.first_from(one.start, one.end, one.seen_from);
         }
+        self.fetch(waiting, |one| self.newest[one.start as usize].event);
         for one in waiting.drain(..) {
             let (event, created) = (rows.events.values[one.row], C::at(rows.created, one.row));
             let candidate = Newest { event, created, row_after: one.number + 1 };
             let newest = &mut self.newest[one.start as usize];
             *newest = candidate.max(*newest);
         }
+    }
+
+    /// Reads what the next step decides by, so that it is near: none of these reads waits for
+    /// another, as they would behind branches.
+    fn fetch(&self, waiting: &[Waiting], read: impl Fn(&Waiting) -> i64) {
+        black_box(waiting.iter().map(read).fold(0, i64::wrapping_add));
     }
 
     /// Takes what another has seen of the same source.

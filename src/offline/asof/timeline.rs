@@ -86,6 +86,12 @@ impl Timeline {
         start < end && self.times[end as usize - 1] >= time
     }
 
+    /// The time of the label at that place.
+    #[inline]
+    pub(super) fn time_at(&self, place: u32) -> i64 {
+        self.times[place as usize]
+    }
+
     /// The first of these places whose label is at `time` or after.
     #[inline]
     pub(super) fn first_from(&self, start: u32, end: u32, time: i64) -> u32 {
