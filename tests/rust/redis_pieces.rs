@@ -31,14 +31,19 @@ fn replies_in_pieces_of_any_size_are_the_same_rows() {
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let proxy = Proxy::start(server.port);
 
-    for read_command in [ReadCommand::Hgetall, ReadCommand::Hmget] {
-        let text = format!("127.0.0.1:{}", proxy.port);
+    let (waited_for, looked_for) = ("busy_poll_us=0", "busy_poll_us=65000");
+    for (read_command, how) in [
+        (ReadCommand::Hgetall, waited_for),
+        (ReadCommand::Hmget, waited_for),
+        (ReadCommand::Hgetall, looked_for),
+    ] {
+        let text = format!("127.0.0.1:{},{how}", proxy.port);
         let store =
             RedisStore::new(&RedisConfig { read_command, ..config(&text) }, "proj").unwrap();
         for size in [1, 2, 3, 5, 17, 1_000, 5_000] {
             proxy.set(move |_, reply| Answer::Pieces(reply, size));
             let rows = read(&store, std::slice::from_ref(&view), &keys, 3).unwrap();
-            assert!(rows == [expected.clone()], "{read_command:?} in pieces of {size}");
+            assert!(rows == [expected.clone()], "{read_command:?}, {how}, in pieces of {size}");
         }
     }
 }

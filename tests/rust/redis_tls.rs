@@ -31,6 +31,8 @@ fn the_authority_and_the_name_count_unless_told_otherwise() {
         format!("rediss://127.0.0.1:{port}/0?{ca}&ssl_check_hostname=false"),
         format!("127.0.0.1:{port},ssl=true,{ca},ssl_check_hostname=false"),
         format!("127.0.0.1:{port},ssl=true,ssl_cert_reqs=none"),
+        format!("127.0.0.1:{port},ssl=true,ssl_cert_reqs=none,busy_poll_us=0"),
+        format!("127.0.0.1:{port},ssl=true,ssl_cert_reqs=none,busy_poll_us=65000"),
     ] {
         assert_eq!(round_trip(&trusted).expect(&trusted), 2);
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
+use super::busy_poll::BusyPoll;
 use super::codec::{CommandBuffer, Reply, ReplyParser};
 use super::handshake::{Handshake, Purpose};
 use super::options::{Address, Options};
@@ -35,6 +36,9 @@ pub(super) struct Connection {
     end: usize,
     parser: ReplyParser,
     outstanding: usize,
+    busy_poll: BusyPoll,
+    // Until when the reply to what was sent last is looked for.
+    look_until: Option<Instant>,
     doing: &'static str,
     is_exclusive: bool,
     has_answered: bool,
@@ -61,6 +65,8 @@ impl Connection {
             end: 0,
             parser: ReplyParser::default(),
             outstanding: 0,
+            busy_poll: BusyPoll::new(options.busy_poll),
+            look_until: None,
             doing: "the handshake",
             is_exclusive: false,
             has_answered: false,
@@ -189,6 +195,7 @@ impl Connection {
         while let Err(error) = self.stream.flush() {
             self.wait_or_fail(error, &mut stalled, call)?;
         }
+        self.look_until = self.busy_poll.until(self.commands.commands());
         self.commands.clear(usize::MAX);
         Ok(())
     }
@@ -233,8 +240,7 @@ impl Connection {
         self.make_room();
         let mut stalled = None;
         loop {
-            let room = self.received.get_mut(self.end..).unwrap_or_default();
-            match self.stream.read(room) {
+            match self.read_some() {
                 Ok(0) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => {
                     self.end += count;
@@ -243,6 +249,20 @@ impl Connection {
                 Err(error) => self.wait_or_fail(error, &mut stalled, call)?,
             }
         }
+    }
+
+    /// What the stream has. The first bytes after a request are looked for before they are
+    /// waited for.
+    fn read_some(&mut self) -> io::Result<usize> {
+        let room = self.received.get_mut(self.end..).unwrap_or_default();
+        if let Some(until) = self.look_until.take() {
+            let seen = self.stream.read_by(room, until)?;
+            self.busy_poll.learn(seen.is_some());
+            if let Some(length) = seen {
+                return Ok(length);
+            }
+        }
+        self.stream.read(room)
     }
 
     fn make_room(&mut self) {

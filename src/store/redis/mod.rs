@@ -4,6 +4,7 @@
 //! Must not know Arrow, types or requests: keys and values are bytes here.
 
 mod asynchronous;
+mod busy_poll;
 mod cluster;
 mod codec;
 mod connection;

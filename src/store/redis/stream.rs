@@ -1,8 +1,8 @@
 //! A blocking byte stream to the server: TCP, TLS over TCP, or a Unix socket, whose reads and
 //! writes return after a slice of time. Must not know RESP.
 
+use std::hint;
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{SockRef, TcpKeepalive};
@@ -67,16 +69,45 @@ impl Stream {
     /// Whether the other side is still there, as far as is known here, and has said nothing.
     /// TLS says things of its own at any time: there, nothing is known.
     pub(super) fn is_quiet(&self) -> bool {
-        let socket = match self {
-            Stream::Tcp(stream) => SockRef::from(stream),
-            Stream::Unix(stream) => SockRef::from(stream),
-            Stream::Tls(_) => return true,
-        };
-        let mut byte = [MaybeUninit::uninit()];
-        match socket.recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
-            Ok(_) => false,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        match self {
+            Stream::Tls(_) => true,
+            _ => matches!(self.look(&mut [0], RecvFlags::PEEK), Err(Errno::WOULDBLOCK)),
         }
+    }
+
+    /// As `read`, but looks for bytes again and again instead of waiting for them. `None`: none
+    /// have come by `until`.
+    pub(super) fn read_by(
+        &mut self,
+        buffer: &mut [u8],
+        until: Instant,
+    ) -> io::Result<Option<usize>> {
+        // Of what is encrypted, only that it is there can be told.
+        let is_plain = !matches!(self, Stream::Tls(_));
+        let (flags, length) = match is_plain {
+            true => (RecvFlags::empty(), buffer.len()),
+            false => (RecvFlags::PEEK, 1),
+        };
+        loop {
+            match self.look(buffer.get_mut(..length).unwrap_or_default(), flags) {
+                Ok(_) if !is_plain => return self.read(buffer).map(Some),
+                Ok(length) => return Ok(Some(length)),
+                Err(Errno::WOULDBLOCK) if Instant::now() < until => hint::spin_loop(),
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What has come from the socket, without waiting.
+    fn look(&self, buffer: &mut [u8], flags: RecvFlags) -> rustix::io::Result<usize> {
+        let flags = flags | RecvFlags::DONTWAIT;
+        let received = match self {
+            Stream::Tcp(stream) => rustix::net::recv(stream, buffer, flags),
+            Stream::Tls(stream) => rustix::net::recv(stream.get_ref(), buffer, flags),
+            Stream::Unix(stream) => rustix::net::recv(stream, buffer, flags),
+        };
+        received.map(|(_, length)| length)
     }
 }
 

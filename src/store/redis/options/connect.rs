@@ -8,6 +8,8 @@ use crate::config::Secret;
 
 /// redis-py waits for ever unless told otherwise; a caller of ours never does.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// About the time that falling asleep and being woken take.
+const DEFAULT_BUSY_POLL: Duration = Duration::from_micros(50);
 const DEFAULT_MAX_CONNECTIONS: usize = 64;
 /// Below the idle timeouts of the usual load balancers and firewalls (a minute and more).
 const DEFAULT_HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -27,6 +29,9 @@ pub(in super::super) struct Options {
     pub(in super::super) io_timeout: Duration,
     /// How long to wait for a connection when all are in use.
     pub(in super::super) pool_timeout: Duration,
+    /// How long the reply to a small request is looked for before it is waited for. Zero: not
+    /// at all.
+    pub(in super::super) busy_poll: Duration,
     /// Whether the system probes connections that nobody uses.
     pub(in super::super) keepalive: bool,
     pub(in super::super) client_name: Option<String>,
@@ -63,6 +68,7 @@ impl Options {
             connect_timeout: DEFAULT_TIMEOUT,
             io_timeout: DEFAULT_TIMEOUT,
             pool_timeout: DEFAULT_TIMEOUT,
+            busy_poll: DEFAULT_BUSY_POLL,
             keepalive: true,
             client_name: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,

@@ -14,7 +14,7 @@ const SUPPORTED: &str = "db, username, password, unix_socket_path, socket_timeou
      socket_connect_timeout, socket_keepalive, client_name, max_connections, timeout, \
      health_check_interval, retry_on_timeout, read_from_replicas, sentinel_kwargs, \
      force_master_ip, ssl, ssl_ca_certs, ssl_ca_path, ssl_ca_data, ssl_certfile, ssl_keyfile, \
-     ssl_password, ssl_cert_reqs, ssl_check_hostname, ssl_min_version";
+     ssl_password, ssl_cert_reqs, ssl_check_hostname, ssl_min_version, busy_poll_us";
 
 /// Known to redis-py, with nothing to set here: answers are bytes in either protocol, what is
 /// safe to try again is tried until the timeout, and a cluster's nodes are always looked up.
@@ -121,6 +121,9 @@ impl Draft {
                 options.health_check_interval =
                     if is_never { None } else { Some(parameter.seconds()?) };
             }
+            "busy_poll_us" => {
+                options.busy_poll = Duration::from_micros(parameter.number::<u16>()?.into());
+            }
             "retry_on_timeout" => options.retry_on_timeout = parameter.boolean()?,
             "read_from_replicas" => options.read_from_replicas = parameter.boolean()?,
             "force_master_ip" => options.force_master_ip = Some(parameter.string()),
@@ -166,7 +169,7 @@ mod tests {
             "redis.example:6380,db=3,username=app,password=12=3\"4,socket_timeout=0.5,\
              client_name=svc,max_connections=7,health_check_interval=10,socket_keepalive=false,\
              protocol=2,retry_on_timeout=true,timeout=2,read_from_replicas=true,encoding=utf-8,\
-             retry_on_error=[],skip_full_coverage_check=true",
+             retry_on_error=[],skip_full_coverage_check=true,busy_poll_us=0",
         )
         .unwrap();
 
@@ -179,7 +182,7 @@ mod tests {
         assert_eq!((options.max_connections, options.client_name.as_deref()), (7, Some("svc")));
         assert_eq!(options.health_check_interval, Some(Duration::from_secs(10)));
         assert!(options.retry_on_timeout && options.tls.is_none());
-        assert!(options.read_from_replicas && !options.keepalive);
+        assert!(options.read_from_replicas && !options.keepalive && options.busy_poll.is_zero());
     }
 
     #[test]
