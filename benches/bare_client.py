@@ -26,16 +26,16 @@ class BareClient:
             rustc = ["rustc", "-O", "--edition", "2024", str(source), "-o", str(self.binary)]
             subprocess.run(rustc, check=True)
 
-    def measure(self, commands: bytes, replies: int, seconds: float) -> float:
-        """Median wall time of a round, seconds."""
+    def measure(self, commands: bytes, replies: int, seconds: float) -> tuple[float, float]:
+        """Median wall time and mean CPU time of a round, seconds."""
         done = subprocess.run(
             [str(self.binary), str(self.port), str(replies), str(seconds)],
             input=commands,
             capture_output=True,
             check=True,
         )
-        wall: float = json.loads(done.stdout)["wall"]
-        return wall
+        found = json.loads(done.stdout)
+        return found["wall"], found["cpu"]
 
     def write(self, chunks: Iterable[tuple[bytes, int]]) -> float:
         """Wall time of sending every chunk (commands, and how many), seconds."""

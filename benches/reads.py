@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bare_client import BareClient
-from measure import Bound, Job, Rounds, Timing, in_turn, millis, pinned, say
+from measure import Bound, Job, Rounds, Timing, in_turn, millis, pinned, say, timed
 
 if TYPE_CHECKING:
     from testbed.redis_server import RedisServer
@@ -223,26 +223,45 @@ class Reads:
             rows = small.entity_rows
             self.bound(small, small.to_dict(self.repo.ours()), "`to_dict()`, one core", 1.5)
             self.bound(small, lambda: reader.read(rows).to_dict(), "`reader.read`, one core", 1.5)
+        self.cpu_bound(small, small.to_dict(self.repo.ours()), 1.5)
         for question in (wide(1000, 50), FOUR_VIEWS):
             self.cpu_for_each_value(question)
 
     def bound(self, question: Question, call: Callable[[], Any], what: str, at_most: float) -> None:
         say(f"{what} {question.title} beside a bare client")
+        limit, ours = self._beside_a_bare_client(question, call)
+        micros = [[value * 1e6 for value in values] for values in (limit.wall, ours.wall)]
+        self.bounds.append(Bound(f"{what}, {question.title}", *micros, "us", at_most))
+
+    def cpu_bound(self, question: Question, call: Callable[[], Any], at_most: float) -> None:
+        """Where client and server are on cores of their own, which idle between calls, most of the
+        CPU of a small read is the system's for falling asleep and being woken."""
+        say(f"CPU of {question.title} beside a bare client")
+        limit, ours = self._beside_a_bare_client(question, call)
+        micros = [[value * 1e6 for value in values] for values in (limit.cpu, ours.cpu)]
+        title = f"`to_dict()`, {question.title}: CPU of the client"
+        self.bounds.append(Bound(title, *micros, "us", at_most))
+
+    def _beside_a_bare_client(
+        self, question: Question, call: Callable[[], Any]
+    ) -> tuple[Timing, Timing]:
         bare = BareClient(self.folder, self.server.port)
         commands = min(
             _commands(self.repo, question),
             key=lambda prepared: statistics.median(
-                [bare.measure(prepared, question.rows, 0.1) for _ in range(3)]
+                [bare.measure(prepared, question.rows, 0.1)[0] for _ in range(3)]
             ),
         )
-        limits, ours = [], []
+        limit, ours = Timing([], []), Timing([], [])
         call()
         for _ in range(self.rounds.read_rounds):
-            limits.append(bare.measure(commands, question.rows, self.rounds.seconds_per_round))
-            timing = in_turn({"ours": call}, Rounds(read_rounds=1, seconds_per_round=0.3))
-            ours += timing["ours"].wall
-        micros = [[value * 1e6 for value in values] for values in (limits, ours)]
-        self.bounds.append(Bound(f"{what}, {question.title}", *micros, "us", at_most))
+            for timing, (wall, cpu) in (
+                (limit, bare.measure(commands, question.rows, self.rounds.seconds_per_round)),
+                (ours, timed(call, 0.3)),
+            ):
+                timing.wall.append(wall)
+                timing.cpu.append(cpu)
+        return limit, ours
 
     def cpu_for_each_value(self, question: Question) -> None:
         """CPU of the client for one value. The 'limit' is the allowance."""

@@ -23,7 +23,7 @@ import importlib.metadata  # noqa: E402
 import platform  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from dataclasses import dataclass, field  # noqa: E402
 from datetime import datetime, timezone  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -157,8 +157,17 @@ def report(bench: Bench, mode: str) -> str:
             *(bound.line() for bound in bench.bounds),
             "",
             *growth_table(bench.growth),
+            *longer_runs(),
         ]
     )
+
+
+def longer_runs() -> Iterator[str]:
+    """What the benchmarks wrote that are run on their own, because they take long."""
+    for name in ("RESULTS-growth.md", "RESULTS-soak.md"):
+        path = HERE / name
+        if path.exists():
+            yield from (*path.read_text().replace("# ", "## ", 1).splitlines(), "")
 
 
 def processor() -> str:
