@@ -1,4 +1,4 @@
-"""`feastrs serve`: its options, its log, and how signals end it."""
+"""`feastrs serve` and `FeatureStore.serve`: their options, the log, and how signals end them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ import pytest
 
 from testbed.demo import make_demo
 from testbed.http import ask
-from testbed.repo import Repo
+from testbed.repo import EARLY, LATE, Repo
 
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Repo:
     folder = tmp_path_factory.mktemp("demo")
-    return make_demo(folder / "definitions").open(folder / "repo")
+    repo = make_demo(folder / "definitions").open(folder / "repo")
+    repo.ours().materialize(EARLY, LATE, feature_views=["driver_stats"])
+    return repo
 
 
 @dataclass
@@ -43,10 +45,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(repo: Repo, *options: str) -> Iterator[Running]:
-    command = [sys.executable, "-m", "feastrs", "-c", str(repo.folder), "serve", "-p", "0"]
+def running(*arguments: str) -> Iterator[Running]:
+    """A Python process with these arguments, which serves."""
     with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         log = []
@@ -60,6 +62,10 @@ def serving(repo: Repo, *options: str) -> Iterator[Running]:
             yield Running(process, found[1], log)
         finally:
             process.kill()
+
+
+def serving(repo: Repo, *options: str) -> contextlib.AbstractContextManager[Running]:
+    return running("-m", "feastrs", "-c", str(repo.folder), "serve", "-p", "0", *options)
 
 
 def refused(repo: Repo, *options: str) -> str:
@@ -96,6 +102,46 @@ def test_the_access_log_is_json_and_sigterm_ends_well(repo: Repo) -> None:
         "bytes",
         "ms",
     }
+
+
+PROGRAM = """
+import logging, sys
+from feastrs import FeatureStore
+
+logging.basicConfig(level=logging.INFO)
+try:
+    FeatureStore(sys.argv[1]).serve("127.0.0.1", 0, "http", sys.argv[2] == "quiet", workers=2)
+    print("ended")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGTERM, "ended"), (signal.SIGINT, "interrupted")]
+)
+def test_a_store_serves_itself_until_it_is_told_to_stop(
+    repo: Repo, number: signal.Signals, said: str
+) -> None:
+    with running("-c", PROGRAM, str(repo.folder), "loud") as server:
+        asked = {"features": ["driver_stats:trips"], "entities": {"driver_id": [1001]}}
+        status, body = ask(server.url, "/get-online-features", json.dumps(asked).encode())
+        assert (status, json.loads(body)["results"][1]["statuses"]) == (200, ["PRESENT"])
+        assert server.end(number) == 0
+        assert server.process.stdout is not None
+        line, last = server.process.stdout
+    assert json.loads(line)["path"] == "/get-online-features"
+    assert last.strip() == said
+
+
+def test_a_store_serves_itself_without_a_log_and_over_http_only(repo: Repo) -> None:
+    with running("-c", PROGRAM, str(repo.folder), "quiet") as server:
+        assert ask(server.url, "/health")[0] == 200
+        assert server.end(signal.SIGTERM) == 0
+        assert server.process.stdout is not None
+        assert server.process.stdout.read() == "ended\n"
+    with pytest.raises(ValueError, match="type_ is 'grpc'"):
+        repo.ours().serve(type_="grpc")
 
 
 def test_ctrl_c_ends_it(repo: Repo) -> None:
