@@ -6,7 +6,7 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, TimeUnit};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::offline::asof::Ticks;
+use crate::offline::Ticks;
 
 /// The name that a time column has unless there is only one that it could be.
 pub(super) const TIME_COLUMN: &str = "event_timestamp";

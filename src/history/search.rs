@@ -12,7 +12,8 @@ use super::pool::{Meter, Pool, locked};
 use super::sources::{Sources, in_view, key_forms, time_unit};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
-use crate::offline::asof::{FeatureRows, Matcher, NO_ROW, Ranks, Ticks, nanos_per};
+use crate::offline::asof::{FeatureRows, Matcher, NO_ROW, Ranks};
+use crate::offline::ticks::{Ticks, nanos_per};
 use crate::offline::{Scan, ScanBatch, ScanGroup, ScanKey, SourceFiles, TimeWindow};
 
 /// The size in memory that batches stay near.

@@ -10,7 +10,8 @@ use crate::call::Call;
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::SourceFiles;
-use crate::offline::asof::{KeyForm, Ticks, finest};
+use crate::offline::asof::KeyForm;
+use crate::offline::ticks::{Ticks, finest};
 
 /// The sources of a plan, each once, and for each view which of them is its.
 pub struct Sources {

@@ -101,7 +101,7 @@ pub struct MaterializeReport {
     pub failures: Vec<ViewFailure>,
 }
 
-/// A view that could not be materialized.
+/// A view that could not be done.
 #[derive(Debug)]
 pub struct ViewFailure {
     /// The view's name.
@@ -140,16 +140,18 @@ impl ViewReport {
 
 /// Told how a materialization goes, on the thread that asked for it; some views may be under way
 /// at once.
-pub trait Progress: Sync {
+///
+/// A verification, which goes the same way, is told of with another `Report` of each view.
+pub trait Progress<Report = ViewReport>: Sync {
     /// A view begins; its source has `total_rows` rows.
     fn view_started(&self, view: &str, total_rows: u64);
-    /// Nothing has been written for a moment. The search for the newest row of each entity, which
-    /// comes before the writes, has passed `searched` rows of the source.
+    /// Nothing has been written, or compared, for a moment. The search for the newest row of each
+    /// entity, which comes before that, has passed `searched` rows of the source.
     fn waiting(&self, _view: &str, _searched: u64) {}
-    /// `rows` more rows of the source are done: written, or found not to be needed.
+    /// `rows` more rows of the source are done: written, or compared, or found not to be needed.
     fn advanced(&self, view: &str, rows: u64);
-    /// A view is written and recorded.
-    fn view_finished(&self, report: &ViewReport);
+    /// A view is done: written and recorded, or compared.
+    fn view_finished(&self, report: &Report);
     /// A view has failed, or is given up because the caller asked to stop.
     fn view_failed(&self, view: &str, error: &Error);
 }
@@ -157,9 +159,9 @@ pub trait Progress: Sync {
 /// Keeps quiet.
 pub struct NoProgress;
 
-impl Progress for NoProgress {
+impl<Report> Progress<Report> for NoProgress {
     fn view_started(&self, _view: &str, _total_rows: u64) {}
     fn advanced(&self, _view: &str, _rows: u64) {}
-    fn view_finished(&self, _report: &ViewReport) {}
+    fn view_finished(&self, _report: &Report) {}
     fn view_failed(&self, _view: &str, _error: &Error) {}
 }

@@ -1,6 +1,6 @@
 //! Batch sources on their way in: which files a source is ([`source`]), on disk or in an object
 //! store (`bucket`, `objects`, `object_file`), their rows
-//! ([`scan`]), their times ([`timestamps`]), and the newest row of each entity: in memory
+//! ([`scan`]), their times ([`ticks`], [`timestamps`]), and the newest row of each entity: in memory
 //! (`latest`) or past it (`spill`), which [`decider`] chooses; or the row that each label of a
 //! training set knew ([`asof`]). And on their way out: rows added
 //! to a source ([`append`](mod@append), `append_object`).
@@ -22,6 +22,7 @@ pub mod scan;
 mod sink;
 pub mod source;
 mod spill;
+pub mod ticks;
 pub mod timestamps;
 
 pub use append::append;
@@ -33,4 +34,5 @@ pub use row_set::RowSet;
 pub use scan::{Scan, ScanBatch, ScanGroup, ScanKey};
 pub use sink::ParquetSink;
 pub use source::{PinnedFile, SourceFiles, cloud_settings};
+pub use ticks::Ticks;
 pub use timestamps::{Moment, TimeWindow, Timestamps};

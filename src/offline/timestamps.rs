@@ -3,15 +3,11 @@
 //! Stores hold microseconds; a source may hold nanoseconds, and which row is the newest is
 //! decided on all of them, as Feast does (pandas compares what the file has).
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Date32Type, Date64Type, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
-};
-use arrow_array::{Array, ArrowPrimitiveType, PrimitiveArray};
+use arrow_array::Array;
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, TimeUnit};
 
+use super::ticks::{Ticks, nanos_per};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A point in time with nanoseconds, ordered by time.
@@ -57,26 +53,13 @@ impl Timestamps {
     /// Reads `array`: a timestamp of any unit and zone, or a date (its midnight, UTC).
     /// `column` names it in errors.
     pub fn from_array(array: &dyn Array, column: &str) -> Result<Self> {
-        const DAY: i64 = 86_400_000_000;
-        let moments = match array.data_type() {
-            DataType::Timestamp(TimeUnit::Second, _) => {
-                scaled::<TimestampSecondType>(array.as_primitive(), 1_000_000, column)?
-            }
-            DataType::Timestamp(TimeUnit::Millisecond, _) => {
-                scaled::<TimestampMillisecondType>(array.as_primitive(), 1_000, column)?
-            }
-            DataType::Timestamp(TimeUnit::Microsecond, _) => {
-                scaled::<TimestampMicrosecondType>(array.as_primitive(), 1, column)?
-            }
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-                let values = array.as_primitive::<TimestampNanosecondType>().values();
-                values.iter().copied().map(from_nanos).collect()
-            }
-            DataType::Date32 => scaled::<Date32Type>(array.as_primitive(), DAY, column)?,
-            DataType::Date64 => scaled::<Date64Type>(array.as_primitive(), 1_000, column)?,
-            other => return Err(not_a_timestamp(column, other)),
+        let Ticks { values, nulls, unit } = Ticks::read(array, column)?;
+        let moments = match unit {
+            TimeUnit::Nanosecond => values.iter().copied().map(from_nanos).collect(),
+            _ => scaled(&values, nulls.as_ref(), nanos_per(unit) / 1_000)
+                .map_err(|value| too_far(column, array.data_type(), value, unit))?,
         };
-        Ok(Timestamps { moments, nulls: array.logical_nulls() })
+        Ok(Timestamps { moments, nulls })
     }
 
     /// The moment of `row`; `None` if it is null.
@@ -101,39 +84,31 @@ fn from_nanos(nanos: i64) -> Moment {
     Moment { micros: nanos.div_euclid(1_000), nanos: nanos.rem_euclid(1_000) as u16 }
 }
 
-fn scaled<T>(array: &PrimitiveArray<T>, factor: i64, column: &str) -> Result<Vec<Moment>>
-where
-    T: ArrowPrimitiveType,
-    T::Native: Into<i64>,
-{
-    let values = array.values().iter().enumerate();
+/// Values of which each is so many microseconds. Errors: the first that is too many of them.
+fn scaled(
+    values: &[i64],
+    nulls: Option<&NullBuffer>,
+    micros: i64,
+) -> std::result::Result<Vec<Moment>, i64> {
+    let values = values.iter().enumerate();
     values
-        .map(|(row, &value)| {
-            let value: i64 = value.into();
-            match value.checked_mul(factor) {
-                Some(micros) => Ok(Moment::from_micros(micros)),
-                // What lies under a null is anything at all.
-                None if array.is_null(row) => Ok(Moment::from_micros(0)),
-                None => Err(Error::new(
-                    ErrorKind::SourceInvalid,
-                    format!(
-                        "timestamp column '{column}' has the value {value} ({}), which lies \
-                         outside the years that microseconds can tell",
-                        T::DATA_TYPE
-                    ),
-                )),
-            }
+        .map(|(row, &value)| match value.checked_mul(micros) {
+            Some(micros) => Ok(Moment::from_micros(micros)),
+            // What lies under a null is anything at all.
+            None if nulls.is_some_and(|nulls| nulls.is_null(row)) => Ok(Moment::from_micros(0)),
+            None => Err(value),
         })
         .collect()
 }
 
 #[cold]
-fn not_a_timestamp(column: &str, found: &DataType) -> Error {
+fn too_far(column: &str, found: &DataType, value: i64, unit: TimeUnit) -> Error {
+    let units = if unit == TimeUnit::Second { "seconds" } else { "milliseconds" };
     Error::new(
         ErrorKind::SourceInvalid,
         format!(
-            "timestamp column '{column}' has type {found}; it must be a timestamp or a date \
-             (convert text to timestamps when the file is written)"
+            "timestamp column '{column}' of type {found} has a time that lies outside the years \
+             that microseconds can tell: {value} {units} since 1970"
         ),
     )
 }
@@ -189,7 +164,8 @@ mod tests {
         assert!(error.to_string().contains("'event_timestamp' has type Utf8"));
 
         let far = TimestampSecondArray::from(vec![Some(i64::MAX), None]);
-        assert!(Timestamps::from_array(&far, "t").is_err());
+        let error = Timestamps::from_array(&far, "t").unwrap_err();
+        assert!(error.to_string().ends_with("9223372036854775807 seconds since 1970"), "{error}");
         let hidden =
             TimestampSecondArray::new(vec![i64::MAX].into(), Some(NullBuffer::from(vec![false])));
         assert_eq!(Timestamps::from_array(&hidden, "t").unwrap().get(0), None);

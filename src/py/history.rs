@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::history::join::JoinOptions;
 use crate::history::labels::time_column;
 use crate::history::{DateRange, FrameFiles, HistoryPlan, Join, JoinedColumns, Labels, Sources};
-use crate::offline::asof::nanos_per;
+use crate::offline::ticks::nanos_per;
 
 use super::history_frame::{Cursor, Frame};
 use super::logging;

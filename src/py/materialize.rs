@@ -90,10 +90,7 @@ impl Watcher {
         Watcher { progress, raised: Mutex::default() }
     }
 
-    pub(super) fn tell(
-        &self,
-        call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
-    ) {
+    fn tell(&self, call: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>) {
         // With the interpreter gone nobody listens, and the next check stops the run.
         let _ = Python::try_attach(|py| {
             if let Err(error) = call(self.progress.bind(py)) {
@@ -103,7 +100,19 @@ impl Watcher {
     }
 }
 
-impl Progress for Watcher {
+/// The report of a view, of which Python is told.
+pub(super) trait Finished {
+    /// Tells `progress` that the view is done.
+    fn tell<'py>(&self, progress: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+impl Finished for materialize::ViewReport {
+    fn tell<'py>(&self, progress: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        progress.call_method1("view_finished", (ViewReport { report: self.clone() },))
+    }
+}
+
+impl<Report: Finished> Progress<Report> for Watcher {
     fn view_started(&self, view: &str, total_rows: u64) {
         self.tell(|progress| progress.call_method1("view_started", (view, total_rows)));
     }
@@ -121,9 +130,8 @@ impl Progress for Watcher {
         self.tell(|progress| progress.call_method1("view_failed", (view, message)));
     }
 
-    fn view_finished(&self, report: &materialize::ViewReport) {
-        let report = ViewReport { report: report.clone() };
-        self.tell(|progress| progress.call_method1("view_finished", (report,)));
+    fn view_finished(&self, report: &Report) {
+        self.tell(|progress| report.tell(progress));
     }
 }
 

@@ -7,17 +7,17 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::call::Call;
 use crate::config::RepoConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::KeyValue;
 use crate::offline::TimeWindow;
 use crate::registry::Catalog;
 use crate::store::OnlineStore;
 use crate::verify::{
-    Difference, Distribution, Example, FeatureReport, Progress, RowStatus, VerifyReport,
-    VerifyRequest, ViewVerification, verify,
+    Difference, Distribution, Example, FeatureReport, RowStatus, VerifyReport, VerifyRequest,
+    ViewVerification, verify,
 };
 
-use super::materialize::Watcher;
+use super::materialize::{Finished, Watcher};
 use super::value::stored_to_object;
 
 /// The views that were compared, and the exceptions of those that could not be.
@@ -59,33 +59,12 @@ pub fn to_python(py: Python<'_>, report: VerifyReport) -> PyResult<PyVerified<'_
     Ok((views?, failures.collect()))
 }
 
-impl Progress for Watcher {
-    fn view_started(&self, view: &str, total_rows: u64) {
-        self.tell(|progress| progress.call_method1("view_started", (view, total_rows)));
-    }
-
-    fn waiting(&self, view: &str, searched: u64) {
-        self.tell(|progress| progress.call_method1("waiting", (view, searched)));
-    }
-
-    fn advanced(&self, view: &str, rows: u64) {
-        self.tell(|progress| progress.call_method1("advanced", (view, rows)));
-    }
-
-    fn view_finished(&self, view: &ViewVerification) {
-        let counts = view.counts;
-        let findings: u64 = RowStatus::ALL
-            .into_iter()
-            .filter(|status| status.is_finding())
-            .map(|status| counts.of(status))
-            .sum();
-        let told = (&view.view, counts.total(), findings, view.seconds);
-        self.tell(|progress| progress.call_method1("view_verified", told));
-    }
-
-    fn view_failed(&self, view: &str, error: &Error) {
-        let message = error.to_string();
-        self.tell(|progress| progress.call_method1("view_failed", (view, message)));
+impl Finished for ViewVerification {
+    fn tell<'py>(&self, progress: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let findings = RowStatus::ALL.into_iter().filter(|status| status.is_finding());
+        let findings: u64 = findings.map(|status| self.counts.of(status)).sum();
+        let told = (&self.view, self.counts.total(), findings, self.seconds);
+        progress.call_method1("view_verified", told)
     }
 }
 

@@ -21,7 +21,7 @@ mod sample;
 mod view;
 
 pub use report::{
-    Category, Counts, Difference, Distribution, Drift, Example, FeatureReport, Moments, NoProgress,
-    Problem, Progress, RowStatus, VerifyReport, VerifyRequest, ViewFailure, ViewVerification,
+    Category, Counts, Difference, Distribution, Drift, Example, FeatureReport, Moments, Problem,
+    RowStatus, VerifyReport, VerifyRequest, ViewVerification,
 };
 pub use run::verify;

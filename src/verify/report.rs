@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::NamedKeyValues;
+use crate::materialize::ViewFailure;
 use crate::offline::TimeWindow;
 use crate::value::ValueType;
 
@@ -259,15 +260,6 @@ pub struct ViewVerification {
     pub seconds: f64,
 }
 
-/// A view that could not be verified.
-#[derive(Debug)]
-pub struct ViewFailure {
-    /// The view's name.
-    pub view: String,
-    /// Why; its message begins with the view.
-    pub error: Error,
-}
-
 /// What was found.
 #[derive(Debug, Default)]
 pub struct VerifyReport {
@@ -275,29 +267,4 @@ pub struct VerifyReport {
     pub views: Vec<ViewVerification>,
     /// The others.
     pub failures: Vec<ViewFailure>,
-}
-
-/// Told how a verification goes, on the thread that asked for it.
-pub trait Progress: Sync {
-    /// A view begins; its source has `total_rows` rows.
-    fn view_started(&self, view: &str, total_rows: u64);
-    /// Nothing has been compared for a moment. The search for the newest row of each entity has
-    /// passed `searched` rows of the source.
-    fn waiting(&self, _view: &str, _searched: u64) {}
-    /// `rows` more rows of the source are done: compared, or found not to be needed.
-    fn advanced(&self, view: &str, rows: u64);
-    /// A view is done.
-    fn view_finished(&self, view: &ViewVerification);
-    /// A view could not be verified.
-    fn view_failed(&self, view: &str, error: &Error);
-}
-
-/// Keeps quiet.
-pub struct NoProgress;
-
-impl Progress for NoProgress {
-    fn view_started(&self, _view: &str, _total_rows: u64) {}
-    fn advanced(&self, _view: &str, _rows: u64) {}
-    fn view_finished(&self, _view: &ViewVerification) {}
-    fn view_failed(&self, _view: &str, _error: &Error) {}
 }

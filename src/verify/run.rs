@@ -1,12 +1,13 @@
 //! A verification from end to end: one view after another, for they would only wait for the
 //! same disk and the same store. A view that fails does not keep the others from being verified.
 
-use super::report::{Progress, VerifyReport, VerifyRequest, ViewFailure};
+use super::report::{VerifyReport, VerifyRequest, ViewVerification};
 use super::view::ViewJob;
 use crate::call::Call;
 use crate::config::RepoConfig;
 use crate::error::{ErrorKind, Result};
 use crate::materialize::select::{require_native, select_views};
+use crate::materialize::{Progress, ViewFailure};
 use crate::registry::Catalog;
 use crate::store::OnlineStore;
 
@@ -18,7 +19,7 @@ pub fn verify(
     catalog: &Catalog,
     store: &dyn OnlineStore,
     config: &RepoConfig,
-    progress: &dyn Progress,
+    progress: &dyn Progress<ViewVerification>,
     call: &Call<'_>,
 ) -> Result<VerifyReport> {
     request.check()?;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::compare::Comparison;
 use super::coverage::{Coverage, Expiry};
-use super::report::{Progress, VerifyRequest, ViewVerification};
+use super::report::{VerifyRequest, ViewVerification};
 use super::sample::Sample;
 use crate::call::Call;
 use crate::config::RepoConfig;
 use crate::error::{ErrorKind, Result};
+use crate::materialize::Progress;
 use crate::materialize::decide::FirstPass;
 use crate::materialize::plan::ViewPlan;
 use crate::materialize::transfer::{Chunk, QUEUED_CHUNKS, Reader};
@@ -36,7 +37,7 @@ pub(super) struct ViewJob<'a> {
     pub request: &'a VerifyRequest,
     pub store: &'a dyn OnlineStore,
     pub config: &'a RepoConfig,
-    pub progress: &'a dyn Progress,
+    pub progress: &'a dyn Progress<ViewVerification>,
     pub call: &'a Call<'a>,
 }
 

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use feastrs::call::{Call, Interrupt};
+use feastrs::materialize::NoProgress;
 use feastrs::offline::TimeWindow;
 use feastrs::store::{
     DeletedView, OnlineStore, RowSink, Scope, StoreReader, StoredGroup, StoredView, WriteBatch,
     WriteReport,
 };
 use feastrs::value::PackedBytes;
-use feastrs::verify::{NoProgress, RowStatus, VerifyReport, VerifyRequest, verify};
+use feastrs::verify::{RowStatus, VerifyReport, VerifyRequest, verify};
 use feastrs::{Error, ErrorKind, Result};
 
 use crate::materialize::fixture::{Repo, int_value};

@@ -127,15 +127,8 @@ class FileOfflineStore(DaskOfflineStore):
             start_date,
             end_date,
         )
-        if not source_rows.is_readable(data_source):
-            return DaskOfflineStore.pull_latest_from_table_or_query(
-                config, data_source, *window.columns(), start_date, end_date
-            )
-
-        def read() -> Any:
-            return source_rows.newest(source_rows.read(config, data_source, window), window)
-
-        return SourceJob(read, config.repo_path)
+        by_feast = DaskOfflineStore.pull_latest_from_table_or_query
+        return _pull(config, data_source, window, by_feast, source_rows.newest)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -157,11 +150,8 @@ class FileOfflineStore(DaskOfflineStore):
             start_date,
             end_date,
         )
-        if not source_rows.is_readable(data_source):
-            return DaskOfflineStore.pull_all_from_table_or_query(
-                config, data_source, *window.columns(), start_date, end_date
-            )
-        return SourceJob(lambda: source_rows.read(config, data_source, window), config.repo_path)
+        by_feast = DaskOfflineStore.pull_all_from_table_or_query
+        return _pull(config, data_source, window, by_feast, lambda rows, _: rows)
 
     @staticmethod
     def offline_write_batch(
@@ -182,6 +172,21 @@ class FileOfflineStore(DaskOfflineStore):
             return
         if progress is not None:
             progress(table.num_rows)
+
+
+def _pull(
+    config: Any,
+    source: Any,
+    window: source_rows.Window,
+    by_feast: Callable[..., FeastsJob],
+    choose: Callable[[Any, source_rows.Window], Any],
+) -> FeastsJob:
+    """A job for those rows of a window that `choose` takes, or Feast's where it must read them."""
+    if not source_rows.is_readable(source):
+        return by_feast(config, source, *window.columns(), window.start, window.end)
+    return SourceJob(
+        lambda: choose(source_rows.read(config, source, window), window), config.repo_path
+    )
 
 
 def _micros(name: str, moment: datetime | None) -> int | None:

@@ -14,8 +14,8 @@ use arrow_cast::cast;
 use arrow_schema::{DataType, TimeUnit};
 use hashbrown::HashTable;
 
-use super::ticks::{Ticks, finest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::offline::ticks::{Ticks, finest};
 use crate::value::PackedBytes;
 
 /// Stands for a key that no label has, or that is null.

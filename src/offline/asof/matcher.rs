@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow_schema::TimeUnit;
 
 use super::keys::NO_KEY;
-use super::ticks::{Ticks, rounded_up};
 use super::timeline::Timeline;
+use crate::offline::ticks::{Ticks, rounded_up};
 
 /// A created timestamp, where the source has one: it decides between rows of one event time.
 pub trait Created: Copy + Ord + Send + Sync {

@@ -12,11 +12,9 @@
 mod keys;
 mod matcher;
 mod ranks;
-mod ticks;
 mod timeline;
 
 pub use keys::{KeyBounds, KeyForm, KeyTable, KeyValues, NO_KEY};
 pub use matcher::{Created, FeatureRows, Matcher};
 pub use ranks::Ranks;
-pub use ticks::{Ticks, finest, nanos_per};
 pub use timeline::{NO_ROW, Timeline};

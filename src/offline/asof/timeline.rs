@@ -6,7 +6,7 @@ use std::thread;
 use arrow_schema::TimeUnit;
 
 use super::keys::NO_KEY;
-use super::ticks::{Ticks, nanos_per};
+use crate::offline::ticks::{Ticks, nanos_per};
 
 /// Stands for no row.
 pub const NO_ROW: u64 = u64::MAX;

@@ -5,7 +5,7 @@ use arrow_array::types::{
     Date32Type, Date64Type, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
-use arrow_array::{Array, ArrayRef, Int64Array};
+use arrow_array::{Array, Int64Array};
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, TimeUnit};
 
@@ -37,7 +37,7 @@ impl Ticks {
 
     /// Reads a timestamp of any unit and zone, or a date (its midnight). `column` names it in
     /// errors.
-    pub fn read(array: &ArrayRef, column: &str) -> Result<Self> {
+    pub fn read(array: &dyn Array, column: &str) -> Result<Self> {
         let Some(unit) = Self::unit_of(array.data_type()) else {
             return Err(not_a_time(column, array.data_type()));
         };
@@ -139,7 +139,7 @@ fn not_a_time(column: &str, found: &DataType) -> Error {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{Date32Array, StringArray, TimestampNanosecondArray};
+    use arrow_array::{ArrayRef, Date32Array, StringArray, TimestampNanosecondArray};
 
     use super::*;
 
