@@ -15,12 +15,16 @@ time.tzset()
 
 from collections.abc import Callable, Iterator, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from testbed.redis_server import RedisServer  # noqa: E402
+
+if TYPE_CHECKING:
+    from testbed.repo import Applied, Repo
+    from testbed.s3 import S3Server
 
 settings.register_profile(
     "feastrs",
@@ -81,6 +85,41 @@ def _running(version: str) -> Iterator[RedisServer]:
     # The server checks whole payloads: a hash that we serialize must be one that it would make.
     server = RedisServer(version, {"sanitize-dump-payload": "yes"})
     yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
+    """The demo's definitions, applied, and its sources."""
+    from testbed.demo import make_demo
+
+    return make_demo(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def repo(demo: Applied, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """A repo of the demo on SQLite, filled, so that there is something to read."""
+    from testbed.demo import NATIVE_VIEWS
+    from testbed.repo import EARLY, LATE
+
+    repo = demo.open(tmp_path_factory.mktemp("repo"))
+    repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
+    return repo
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """An S3 endpoint with an empty bucket, and the credentials for it in the environment."""
+    from testbed.s3 import BUCKET, ENVIRONMENT, S3Server
+
+    server = S3Server()
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    server.command("reset")
+    server.client().create_bucket(Bucket=BUCKET)
+    yield server
+    server.before = lambda _: None
+    server.command("reset-auth", "inf")
     server.close()
 
 

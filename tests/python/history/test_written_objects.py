@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,17 +11,13 @@ import pytest
 
 from feastrs import errors
 from testbed.plain import AT, plain
-from testbed.s3 import BUCKET, ENVIRONMENT, S3Server
+from testbed.s3 import BUCKET, S3Server
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = S3Server()
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.url}.items():
-        monkeypatch.setenv(name, value)
-    server.client().create_bucket(Bucket=BUCKET)
-    yield server
-    server.close()
+def s3(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    return s3
 
 
 def test_what_is_written_to_s3_is_what_is_written_to_disk(s3: S3Server, tmp_path: Path) -> None:

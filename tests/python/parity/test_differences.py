@@ -18,7 +18,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, Bytes, FeastType, Float64, Int64, Map, Set, String, Uuid
 
-from testbed.demo import DRIVERS, NATIVE_VIEWS, NOON, make_demo
+from testbed.demo import DRIVERS, NATIVE_VIEWS, NOON
 from testbed.doors import difference
 from testbed.dump import assert_same_redis, dump_redis, dump_sqlite
 from testbed.redis_server import RedisServer
@@ -27,11 +27,6 @@ from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
 AT = datetime(2024, 5, 1, 8, tzinfo=timezone.utc)
 TIME = pa.timestamp("us", tz="UTC")
 DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")

@@ -24,18 +24,13 @@ from feast.cli.cli import cli
 from feast.types import Float64, Int64, String
 
 import feastrs
-from testbed.demo import NATIVE_VIEWS, definitions, make_demo
+from testbed.demo import NATIVE_VIEWS, definitions
 from testbed.dump import assert_same_redis, assert_same_sqlite, dump_redis
 from testbed.redis_server import RedisServer, free_port
 from testbed.repo import EARLY, LATE, PLUG_INS, Applied, Repo, apply, file_source
 
 ENGINE = "feastrs.feast.MaterializationEngine"
 DRIVER = feast.Entity(name="driver", join_keys=["driver_id"], value_type=feast.ValueType.INT64)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture

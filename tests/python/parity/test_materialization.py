@@ -12,7 +12,7 @@ import pytest
 from feast import Entity, FeatureView, Field, ValueType
 from feast.types import FeastType, Float64, Int64, String
 
-from testbed.demo import NATIVE_VIEWS, make_demo
+from testbed.demo import NATIVE_VIEWS
 from testbed.dump import assert_same_redis, assert_same_sqlite, dump_redis
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
@@ -299,11 +299,6 @@ def test_compressions(compression: str, tmp_path: Path, redis7: RedisServer) -> 
     materialize_both(twins)
 
     assert_equal_stores(*twins, rows=20)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.mark.parametrize("version", [2, 3])

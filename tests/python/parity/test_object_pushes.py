@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,9 @@ from testbed.gcs import GcsServer
 from testbed.plain import AT, TIME, plain_table
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Repo, apply, file_source
-from testbed.s3 import ENVIRONMENT, S3Server
+from testbed.s3 import BUCKET, S3Server
 
-BUCKET = "sources"
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = S3Server()
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    server.command("reset")
-    server.client().create_bucket(Bucket=BUCKET)
-    yield server
-    server.before = lambda _: None
-    server.command("reset-auth", "inf")
-    server.close()
 
 
 def frame(*drivers: int) -> pa.Table:
@@ -220,7 +205,7 @@ def test_one_that_is_never_fast_enough_is_told(s3: S3Server, tmp_path: Path) -> 
 def test_what_can_not_be_added_to_is_refused(s3: S3Server, tmp_path: Path) -> None:
     put(s3, "days/day=1/x.parquet", plain_table())
     put(s3, "x.parquet", plain_table())
-    with pytest.raises(errors.UnsupportedError, match=r"s3://sources/days' is divided"):
+    with pytest.raises(errors.UnsupportedError, match=rf"s3://{BUCKET}/days' is divided"):
         push(of_s3(s3, tmp_path / "divided", "days"), 1)
     with pytest.raises(FileNotFoundError, match="no such object"):
         push(of_s3(s3, tmp_path / "none", "none.parquet"), 1)

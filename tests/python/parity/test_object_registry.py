@@ -15,34 +15,22 @@ import feast
 import pytest
 
 import feastrs
-from testbed.demo import NATIVE_VIEWS, make_demo
+from testbed.demo import NATIVE_VIEWS
 from testbed.doors import ask_both, difference
 from testbed.gcs import GcsServer
 from testbed.redis_server import RedisServer, free_port
 from testbed.repo import EARLY, LATE, Applied, Repo
-from testbed.s3 import BUCKET, ENVIRONMENT, S3Server
+from testbed.s3 import BUCKET, S3Server
 
 STORED_AT = f"s3://{BUCKET}/team/registry.db"
 FEATURES = ["driver_stats:trips", "driver_stats:label", "driver_profile:age"]
 ROWS = [{"driver_id": 1000 + i} for i in range(5)]
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
-
-
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = S3Server()
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("FEAST_S3_ENDPOINT_URL", server.url)
-    server.command("reset")
-    server.client().create_bucket(Bucket=BUCKET)
-    yield server
-    server.command("reset-auth", "inf")
-    server.close()
+def s3(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    monkeypatch.setenv("FEAST_S3_ENDPOINT_URL", s3.url)
+    return s3
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,8 @@ from testbed.gcs import GcsServer
 from testbed.plain import AT, MATERIALIZE, TIME, plain_definitions, plain_table
 from testbed.redis_server import RedisServer, free_port
 from testbed.repo import EARLY, LATE, Repo, apply
-from testbed.s3 import ENVIRONMENT, S3Server
+from testbed.s3 import BUCKET, S3Server
 
-BUCKET = "sources"
 TREE = {
     "one.parquet": 3,
     "days/day=2/part-2.parquet": 5,
@@ -34,19 +32,6 @@ TREE = {
     "days/_SUCCESS": 0,
     "days/.hidden/x.parquet": 4,
 }
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = S3Server()
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    server.command("reset")
-    server.client().create_bucket(Bucket=BUCKET)
-    yield server
-    server.before = lambda _: None
-    server.command("reset-auth", "inf")
-    server.close()
 
 
 def rows(first: int, count: int) -> pa.Table:
@@ -95,6 +80,24 @@ def of_s3(
 def materialize(repo: Repo) -> Any:
     [report] = repo.ours().materialize(EARLY, LATE).views
     return report
+
+
+def of_one_that_changes(s3: S3Server, folder: Path) -> Repo:
+    """A repo of an object that is replaced once its footer has been read."""
+    write_tree(folder / "tree")
+    upload(s3, folder / "tree")
+    again = (folder / "tree" / "days/day=2/part-2.parquet").read_bytes()
+    looks: list[str] = []
+
+    def change(environ: dict[str, Any]) -> None:
+        if environ["REQUEST_METHOD"] == "GET" and "HTTP_RANGE" in environ:
+            looks.append(environ["HTTP_RANGE"])
+            if len(looks) == 2:
+                s3.client().put_object(Bucket=BUCKET, Key="one.parquet", Body=again)
+
+    repo = of_s3(s3, folder, "one.parquet")
+    s3.before = change
+    return repo
 
 
 class TestOnS3:
@@ -165,23 +168,9 @@ class TestOnS3:
         assert materialize(repo).entities_written == 3
 
     def test_a_file_that_changes_is_noticed(self, s3: S3Server, tmp_path: Path) -> None:
-        write_tree(tmp_path / "tree")
-        upload(s3, tmp_path / "tree")
-        repo = of_s3(s3, tmp_path, "one.parquet")
-        again = (tmp_path / "tree" / "days/day=2/part-2.parquet").read_bytes()
-        looks: list[str] = []
-
-        def change(environ: dict[str, Any]) -> None:
-            if environ["REQUEST_METHOD"] == "GET" and "HTTP_RANGE" in environ:
-                looks.append(environ["HTTP_RANGE"])
-                # The first was for the footer.
-                if len(looks) == 2:
-                    s3.client().put_object(Bucket=BUCKET, Key="one.parquet", Body=again)
-
-        s3.before = change
+        repo = of_one_that_changes(s3, tmp_path)
         with pytest.raises(errors.SourceChangedError, match=rf"s3://{BUCKET}/one\.parquet"):
             materialize(repo)
-        assert len(looks) >= 2
         assert repo.stock().get_feature_view("v").materialization_intervals == []
 
     def test_anonymous_requests_are_not_signed(self, s3: S3Server, tmp_path: Path) -> None:
@@ -340,20 +329,7 @@ class TestPointInTimeJoins:
         assert self.joined(repo)["x"][0].as_py() == 0.0
 
     def test_an_object_that_changes_is_noticed(self, s3: S3Server, tmp_path: Path) -> None:
-        write_tree(tmp_path / "tree")
-        upload(s3, tmp_path / "tree")
-        repo = of_s3(s3, tmp_path, "one.parquet")
-        again = (tmp_path / "tree" / "days/day=2/part-2.parquet").read_bytes()
-        looks: list[str] = []
-
-        def change(environ: dict[str, Any]) -> None:
-            if environ["REQUEST_METHOD"] == "GET" and "HTTP_RANGE" in environ:
-                looks.append(environ["HTTP_RANGE"])
-                # The first was for the footer.
-                if len(looks) == 2:
-                    s3.client().put_object(Bucket=BUCKET, Key="one.parquet", Body=again)
-
-        s3.before = change
+        repo = of_one_that_changes(s3, tmp_path)
         with pytest.raises(errors.SourceChangedError, match=rf"s3://{BUCKET}/one\.parquet"):
             self.joined(repo)
 

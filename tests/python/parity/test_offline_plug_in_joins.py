@@ -13,7 +13,7 @@ import pytest
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 
-from testbed.demo import DRIVERS, NOON, make_demo
+from testbed.demo import DRIVERS, NOON
 from testbed.repo import Applied, Repo
 
 OURS = {"offline_store": {"type": "feastrs.feast.FileOfflineStore"}}
@@ -24,11 +24,6 @@ FEATURES = [
     "order_stats:orders",
     "world:mood",
 ]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from testbed.demo import DRIVERS, NATIVE_VIEWS, make_demo
+from testbed.demo import DRIVERS, NATIVE_VIEWS
 from testbed.doors import difference
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo
@@ -20,11 +20,6 @@ FEATURES = [
     *("driver_profile:joined", "driver_profile:tags", "order_stats:total", "world:mood"),
 ]
 ROWS = [{"driver_id": 1000 + i, "customer_id": f"c{i % 3}"} for i in range(DRIVERS + 2)]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")

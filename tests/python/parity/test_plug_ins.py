@@ -29,7 +29,7 @@ from feastrs._native import Store
 from feastrs.feast.online_response import OnlineResponse
 from feastrs.feast.redis import RedisOnlineStoreConfig
 from feastrs.feast.sqlite import SqliteOnlineStoreConfig
-from testbed.demo import DRIVERS, NATIVE_VIEWS, definitions, make_demo
+from testbed.demo import DRIVERS, NATIVE_VIEWS, definitions
 from testbed.doors import ask_both, difference
 from testbed.redis_server import RedisServer, free_port
 from testbed.repo import EARLY, LATE, PLUG_INS, Applied, Repo
@@ -38,11 +38,6 @@ FEAST = Path(sys.executable).with_name("feast")
 ROWS = [{"driver_id": 1000 + i, "factor": 2} for i in range(DRIVERS + 2)]
 FEATURES = ["driver_stats:trips", "driver_stats:label", "driver_profile:age", "driver_profile:tags"]
 ON_DEMAND = ["doubled:age_doubled", "driver_stats:trips"]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")

@@ -16,17 +16,12 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
 import feastrs
-from testbed.demo import DRIVERS, NATIVE_VIEWS, NOON, make_demo
+from testbed.demo import DRIVERS, NATIVE_VIEWS, NOON
 from testbed.dump import assert_same_redis, assert_same_sqlite, dump_redis
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo
 
 LATER = NOON + timedelta(days=30)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from feast import Entity, FeatureView, Field, ValueType
 from feast.types import Bytes, Float64, Int64
 
-from testbed.demo import NATIVE_VIEWS, make_demo
+from testbed.demo import NATIVE_VIEWS
 from testbed.dump import assert_same_redis, dump_redis
 from testbed.plain import AT, TIME
 from testbed.redis_server import RedisServer
@@ -24,11 +24,6 @@ from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
 
 DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
 ROWS = 40
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 def view(folder: Path, name: str, dtype: object, columns: dict[str, pa.Array]) -> FeatureView:

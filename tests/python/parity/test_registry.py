@@ -13,14 +13,9 @@ import pytest
 from feast.protos.feast.core.Registry_pb2 import Registry
 
 import feastrs
-from testbed.demo import NATIVE_VIEWS, NOON, make_demo
+from testbed.demo import NATIVE_VIEWS, NOON
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 def read_registry(path: Path) -> Registry:

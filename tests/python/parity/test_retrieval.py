@@ -10,15 +10,10 @@ from typing import Any
 import feast
 import pytest
 
-from testbed.demo import DRIVERS, NATIVE_VIEWS, make_demo
+from testbed.demo import DRIVERS, NATIVE_VIEWS
 from testbed.doors import ask_both, difference, refuse_both
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")

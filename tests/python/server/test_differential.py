@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from testbed.feature_server import JSON, OurServer, Reply, StockServer, our_server
-from testbed.many_types import definitions, fill
+from testbed.many_types import over_one_store
 from testbed.redis_server import RedisServer
-from testbed.repo import apply
 
 PATH = "/get-online-features"
 REQUESTS = 1500
@@ -36,15 +35,7 @@ class Servers:
 def servers(
     either_store: RedisServer | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Servers]:
-    folder = tmp_path_factory.mktemp("differential")
-    applied = apply(folder / "applied", definitions(folder))
-    stock = applied.open(folder / "stock", either_store)
-    fill(stock.stock())
-    # As Feast answers of what is not there.
-    same = {**stock.config["online_store"], "online_statuses": "feast"}
-    if either_store is None:
-        same["path"] = str(stock.sqlite_path)
-    ours = applied.open(folder / "ours", either_store, online_store=same)
+    ours, stock = over_one_store(tmp_path_factory.mktemp("differential"), either_store)
     server = StockServer(stock)
     with our_server(ours) as running:
         yield Servers(server, running)

@@ -24,15 +24,16 @@ from feastrs.server import Server
 from testbed.grpc_server import (
     PATIENCE,
     Client,
+    code_of,
     columns,
     integers,
     request,
     stock_grpc_server,
     texts,
 )
-from testbed.many_types import definitions, fill
+from testbed.many_types import over_one_store
 from testbed.redis_server import RedisServer
-from testbed.repo import Repo, apply
+from testbed.repo import Repo
 
 REQUESTS = 800
 STATS = ["rate", "acc", "trips", "label", "vip", "raw", "seen", "floats", "names", "facts", "n"]
@@ -52,15 +53,7 @@ class Servers:
 def servers(
     either_store: RedisServer | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Servers]:
-    folder = tmp_path_factory.mktemp("grpc")
-    applied = apply(folder / "applied", definitions(folder))
-    stock = applied.open(folder / "stock", either_store)
-    fill(stock.stock())
-    # As Feast answers of what is not there.
-    same = {**stock.config["online_store"], "online_statuses": "feast"}
-    if either_store is None:
-        same["path"] = str(stock.sqlite_path)
-    ours = applied.open(folder / "ours", either_store, online_store=same)
+    ours, stock = over_one_store(tmp_path_factory.mktemp("grpc"), either_store)
     with (
         stock_grpc_server(stock) as theirs,
         Server(ours.ours(), port=None, grpc_port=0, no_access_log=True) as server,
@@ -76,11 +69,9 @@ def ours(servers: Servers) -> Client:
 
 def refused(code: grpc.StatusCode, call: Any, *arguments: Any, **options: Any) -> str:
     """The message of a call that ends with that code."""
-    with pytest.raises(grpc.RpcError) as raised:
-        call(*arguments, timeout=PATIENCE, **options)
-    error: Any = raised.value
-    assert error.code() == code, (error.code(), error.details())
-    return str(error.details())
+    found, text = code_of(call, *arguments, **options)
+    assert found == code, (found, text)
+    return text
 
 
 # -- Reads.
@@ -462,18 +453,8 @@ def test_mistakes_of_writes_have_codes(
 
 def test_both_kinds_of_columns_are_refused_as_in_feast(servers: Servers) -> None:
     asked = PushRequest(features={"a": "1"}, typed_features={"a": Value(int64_val=1)})
-    answers = {
-        (error.code(), error.details())
-        for client in (servers.stock, servers.ours)
-        for error in [failure(client.python.Push, asked)]
-    }
+    answers = {code_of(client.python.Push, asked) for client in (servers.stock, servers.ours)}
     assert len(answers) == 1
-
-
-def failure(call: Any, asked: Any) -> Any:
-    with pytest.raises(grpc.RpcError) as raised:
-        call(asked, timeout=PATIENCE)
-    return raised.value
 
 
 def test_statuses_are_feasts(ours: Client, tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from feastrs.server import Limits, Server, listen
 from testbed.certificates import write_certificate
-from testbed.demo import NATIVE_VIEWS, NOON, make_demo
-from testbed.grpc_server import PATIENCE, Client, columns, integers, request
-from testbed.http import ask, until
+from testbed.demo import NATIVE_VIEWS, NOON
+from testbed.grpc_server import PATIENCE, Client, code_of, columns, integers, request
+from testbed.http import ask, in_flight, until
 from testbed.proxy import Proxy
 from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo
@@ -52,18 +52,6 @@ Code = grpc.StatusCode
 Health = health_pb2.HealthCheckResponse
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
-def repo(demo: Applied, tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    repo = demo.open(tmp_path_factory.mktemp("repo"))
-    repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
-    return repo
-
-
 @contextlib.contextmanager
 def serving(repo: Repo, **options: Any) -> Iterator[tuple[Server, Client]]:
     with (
@@ -77,16 +65,6 @@ def serving(repo: Repo, **options: Any) -> Iterator[tuple[Server, Client]]:
 def client(repo: Repo) -> Iterator[Client]:
     with serving(repo) as (_, client):
         yield client
-
-
-def code_of(call: Any, *arguments: Any, **options: Any) -> tuple[Code, str]:
-    """How a call ends."""
-    try:
-        call(*arguments, **{"timeout": PATIENCE, **options})
-    except grpc.RpcError as raised:
-        error: Any = raised
-        return error.code(), error.details()
-    return Code.OK, ""
 
 
 def read(client: Client, **options: Any) -> tuple[Code, str]:
@@ -359,14 +337,10 @@ def test_calls_of_both_ports_are_counted_in_flight(held: Held) -> None:
         waiting = client.serving.GetOnlineFeatures.future(READ, timeout=PATIENCE)
         assert held.asked.wait(PATIENCE)
 
-        def in_flight(count: float) -> bool:
-            line = f"\nfeastrs_requests_in_flight {count}\n"
-            return line in ask(server.url, "/metrics")[1].decode()
-
-        assert in_flight(1.0)
+        assert in_flight(server.url) == 1
         held.flows.set()
         waiting.result()
-        until(lambda: in_flight(0.0), "the end of the call")
+        until(lambda: in_flight(server.url) == 0, "the end of the call")
 
 
 def test_a_message_that_does_not_come(repo: Repo) -> None:

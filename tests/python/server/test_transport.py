@@ -16,23 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from feastrs.server import Limits, Server
-from testbed.demo import NATIVE_VIEWS, make_demo
 from testbed.http import ask, until
 from testbed.process import wait_for
 from testbed.redis_server import RedisServer
-from testbed.repo import EARLY, LATE, Applied, Repo
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
-def repo(demo: Applied, tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    repo = demo.open(tmp_path_factory.mktemp("repo"))
-    repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
-    return repo
+from testbed.repo import Applied, Repo
 
 
 @pytest.fixture(scope="module")

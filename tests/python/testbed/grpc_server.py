@@ -50,6 +50,16 @@ class Client:
         return answer
 
 
+def code_of(call: Any, *arguments: Any, **options: Any) -> tuple[grpc.StatusCode, str]:
+    """How a call ends, and what it says of that."""
+    try:
+        call(*arguments, **{"timeout": PATIENCE, **options})
+    except grpc.RpcError as raised:
+        error: Any = raised
+        return error.code(), error.details()
+    return grpc.StatusCode.OK, ""
+
+
 @contextmanager
 def stock_grpc_server(repo: Repo) -> Iterator[Client]:
     """Stock Feast's server as `feast listen` puts it together, with a client of it."""

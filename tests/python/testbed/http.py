@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,12 @@ def ask(url: str, path: str, body: bytes | None = None, **headers: str) -> tuple
         return response.status, response.read()
     finally:
         connection.close()
+
+
+def in_flight(url: str) -> float:
+    """How many requests a server says that it works on, on all its ports."""
+    (count,) = re.findall(rb"^feastrs_requests_in_flight (\S+)$", ask(url, "/metrics")[1], re.M)
+    return float(count)
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:

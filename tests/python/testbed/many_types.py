@@ -22,7 +22,8 @@ from feast.types import (
     UnixTimestamp,
 )
 
-from testbed.repo import file_source
+from testbed.redis_server import RedisServer
+from testbed.repo import Repo, apply, file_source
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=timezone.utc)
 TIMES = [AT, AT.replace(microsecond=0), AT.replace(microsecond=120_000)]
@@ -115,3 +116,15 @@ def fill(store: Any) -> None:
     ]
     for name, columns in rows:
         store.write_to_online_store(name, df=pd.DataFrame({**columns, **two}))
+
+
+def over_one_store(folder: Path, server: RedisServer | None) -> tuple[Repo, Repo]:
+    """A repo of ours and one of stock Feast over the same online store, which is filled. Ours
+    answers as Feast does of what is not there."""
+    applied = apply(folder / "applied", definitions(folder))
+    stock = applied.open(folder / "stock", server)
+    fill(stock.stock())
+    same = {**stock.config["online_store"], "online_statuses": "feast"}
+    if server is None:
+        same["path"] = str(stock.sqlite_path)
+    return applied.open(folder / "ours", server, online_store=same), stock

@@ -11,7 +11,7 @@ import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-BUCKET = "registries"
+BUCKET = "objects"
 
 # What a client that wants to reach it finds in its environment.
 ENVIRONMENT = {

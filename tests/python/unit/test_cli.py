@@ -10,21 +10,8 @@ from typing import Any
 
 import pytest
 
-from testbed.demo import NATIVE_VIEWS, make_demo
+from testbed.demo import NATIVE_VIEWS
 from testbed.repo import EARLY, LATE, Applied, Repo
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
-def repo(demo: Applied, tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    """Filled, so that there is something to read."""
-    repo = demo.open(tmp_path_factory.mktemp("repo"))
-    repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
-    return repo
 
 
 def cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

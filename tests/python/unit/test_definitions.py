@@ -8,13 +8,7 @@ from typing import Any
 import pytest
 
 import feastrs
-from testbed.demo import make_demo
 from testbed.repo import Applied, Repo
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import yaml
 
 import feastrs
 from feastrs.errors import UnsupportedError
-from testbed.demo import DRIVERS, NATIVE_VIEWS, definitions, make_demo, write_parquet
+from testbed.demo import DRIVERS, NATIVE_VIEWS, definitions, write_parquet
 from testbed.doors import difference
 from testbed.redis_server import RedisServer
 from testbed.refusals import SECRET
@@ -26,11 +26,6 @@ from testbed.repo import EARLY, LATE, Applied, Repo
 
 ROWS = [{"driver_id": 1000, "factor": 3}, {"driver_id": 1007, "factor": 1}]
 ON_DEMAND = ["doubled:age_doubled", "driver_stats:trips"]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture

@@ -14,22 +14,9 @@ from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.types import Array, Float32, Int64
 
 import feastrs
-from testbed.demo import NATIVE_VIEWS, definitions, make_demo, write_parquet
+from testbed.demo import NATIVE_VIEWS, definitions, write_parquet
 from testbed.doors import difference
 from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
-def repo(demo: Applied, tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    repo = demo.open(tmp_path_factory.mktemp("repo"))
-    repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
-    return repo
-
 
 LISTINGS = [
     *("list_entities", "list_data_sources", "list_feature_views", "list_all_feature_views"),

@@ -12,8 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from testbed.demo import NATIVE_VIEWS, make_demo
-from testbed.repo import EARLY, LATE, Applied, Repo
+from testbed.repo import Repo
 
 FEATURES = [
     "driver_stats:trips",
@@ -26,18 +25,6 @@ FEATURES = [
 ]
 NUMBERS = ["driver_stats:trips", "driver_stats:conv_rate", "driver_stats:acc_rate"]
 ROWS = [{"driver_id": 1000}, {"driver_id": 1001}, {"driver_id": 1}]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
-
-
-@pytest.fixture(scope="module")
-def repo(demo: Applied, tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    repo = demo.open(tmp_path_factory.mktemp("repo"))
-    repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
-    return repo
 
 
 @pytest.fixture(scope="module")
