@@ -9,6 +9,7 @@ use chrono::{SecondsFormat, Utc};
 use hyper::http::request::Parts;
 
 use super::lines::Lines;
+use super::observed::Answered;
 
 /// The status of a request whose client went away before the answer, as nginx has it.
 const CLIENT_GONE: u16 = 499;
@@ -22,10 +23,8 @@ pub(super) struct Entry<'a> {
     pub(super) head: &'a Parts,
     pub(super) client: SocketAddr,
     pub(super) begun: Instant,
-    /// Status and bytes of the body.
-    pub(super) answer: Option<(u16, usize)>,
-    /// The name of the code with which a call of gRPC ended, whose status says nothing of it.
-    pub(super) grpc_status: Option<&'static str>,
+    /// How it was answered, and the bytes of the body.
+    pub(super) answer: Option<(Answered, usize)>,
 }
 
 impl<'a> Entry<'a> {
@@ -36,7 +35,7 @@ impl<'a> Entry<'a> {
         client: SocketAddr,
         begun: Instant,
     ) -> Self {
-        Entry { log, head, client, begun, answer: None, grpc_status: None }
+        Entry { log, head, client, begun, answer: None }
     }
 }
 
@@ -52,12 +51,17 @@ impl AccessLog {
     }
 
     fn add(&self, entry: &Entry<'_>) {
-        let (status, bytes) = entry.answer.unwrap_or((CLIENT_GONE, 0));
+        let (status, code, bytes) = match entry.answer {
+            Some((Answered::Http(status), bytes)) => (status, None, bytes),
+            // Whose status says nothing of how it ended.
+            Some((Answered::Grpc(code), bytes)) => (200, Some(code.name()), bytes),
+            None => (CLIENT_GONE, None, 0),
+        };
         let path = entry.head.uri.path_and_query().map_or("/", |path| path.as_str());
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         // Writing to a string can't fail. A path is visible ASCII, or UTF-8 that needs no escape
         // but that of quotes and backslashes.
-        let code = entry.grpc_status.map(|code| format!(r#","grpc_status":"{code}""#));
+        let code = code.map(|code| format!(r#","grpc_status":"{code}""#));
         self.0.add(|text| {
             let _ = writeln!(
                 text,
@@ -85,6 +89,7 @@ mod tests {
 
     use hyper::Request;
 
+    use super::super::grpc::Code;
     use super::*;
     use crate::runtime;
 
@@ -108,22 +113,25 @@ mod tests {
         let request = Request::post("/a\"b?c=d").body(()).unwrap();
         let (head, ()) = request.into_parts();
         let client = SocketAddr::from(([127, 0, 0, 1], 5000));
-        for answer in [Some((200, 12)), None] {
-            let grpc_status = answer.map(|_| "NOT_FOUND");
+        let answers = [Answered::Http(404), Answered::Grpc(Code::NotFound)];
+        for answer in answers.map(|answered| Some((answered, 12))).into_iter().chain([None]) {
             let mut entry = Entry::new(&log, &head, client, Instant::now());
-            (entry.answer, entry.grpc_status) = (answer, grpc_status);
+            entry.answer = answer;
         }
         runtime::handle().unwrap().block_on(log.lines().flush());
 
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines[0]["status"], 200);
+        assert_eq!(lines[0]["status"], 404);
         assert_eq!(lines[0]["bytes"], 12);
-        assert_eq!(lines[0]["grpc_status"], "NOT_FOUND");
+        assert_eq!(
+            (&lines[1]["status"], &lines[1]["grpc_status"]),
+            (&200.into(), &"NOT_FOUND".into())
+        );
         assert_eq!(lines[0]["client"], "127.0.0.1:5000");
         assert_eq!(lines[0]["path"], "/a\"b?c=d");
         assert_eq!(lines[0]["protocol"], "HTTP/1.1");
-        assert_eq!(lines[1]["status"], 499);
+        assert_eq!(lines[2]["status"], 499);
     }
 }

@@ -1,6 +1,6 @@
 //! The audit log: who has asked for what, one JSON object for each request, under the names that
-//! Feast has (`feast/audit/audit_logger.py`, `audit_middleware.py`). Nothing of tokens, rows or
-//! values is in it.
+//! Feast has for those over HTTP (`feast/audit/audit_logger.py`, `audit_middleware.py`). Nothing of
+//! tokens, rows or values is in it.
 
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -13,13 +13,16 @@ use hyper::http::request::Parts;
 use serde::Serialize;
 
 use super::auth::Principal;
+use super::grpc::Code;
 use super::lines::Lines;
+use super::observed::Answered;
+use super::options::Protocol;
 use crate::config::{AuditConfig, AuditSink};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The logger that audit events go to where they go to one.
 pub(crate) const LOGGER: &str = "feast.audit";
-/// The status of a request whose client went away before the answer.
+/// The status of a request over HTTP whose client went away before the answer.
 const CLIENT_GONE: u16 = 499;
 
 /// Paths, what they are about, and what is done to that.
@@ -30,6 +33,10 @@ const RESOURCES: &[(&str, &str, &[&str])] = &[
     ("/write-to-online-store", "feature_view", &["WRITE_ONLINE"]),
     ("/materialize", "feature_view", &["WRITE_ONLINE"]),
     ("/materialize-incremental", "feature_view", &["WRITE_ONLINE"]),
+    ("/feast.serving.ServingService/GetOnlineFeatures", "feature_service", &["READ_ONLINE"]),
+    ("/GrpcFeatureServer/GetOnlineFeatures", "feature_service", &["READ_ONLINE"]),
+    ("/GrpcFeatureServer/Push", "push_source", &["WRITE_ONLINE", "WRITE_OFFLINE"]),
+    ("/GrpcFeatureServer/WriteToOnlineStore", "feature_view", &["WRITE_ONLINE"]),
 ];
 
 /// The audit log of one server.
@@ -37,6 +44,7 @@ pub(super) struct Audit {
     // `None`: a logger.
     lines: Option<Lines>,
     logs_reads: bool,
+    protocol: Protocol,
 }
 
 /// One request, told of when it is dropped: also where its client went away.
@@ -50,7 +58,7 @@ pub(super) struct Audited<'a> {
     /// Who makes it, once that is known.
     pub(super) principal: OnceLock<Principal>,
     /// `None`: there was none yet.
-    pub(super) status: Option<u16>,
+    pub(super) answered: Option<Answered>,
 }
 
 #[derive(Serialize)]
@@ -98,10 +106,10 @@ struct Resource {
 }
 
 impl Audit {
-    /// As the configuration says.
+    /// As the configuration says, of a server that speaks `protocol`.
     ///
     /// Errors: the file can't be written.
-    pub(super) fn new(config: &AuditConfig) -> Result<Self> {
+    pub(super) fn new(config: &AuditConfig, protocol: Protocol) -> Result<Self> {
         let lines = match &config.sink {
             AuditSink::Stdout => Some(Lines::new("audit log", std::io::stdout())),
             AuditSink::File(path) => {
@@ -116,7 +124,7 @@ impl Audit {
             }
             AuditSink::Logger => None,
         };
-        Ok(Audit { lines, logs_reads: config.logs_reads })
+        Ok(Audit { lines, logs_reads: config.logs_reads, protocol })
     }
 
     /// What is gathered; `None`: a logger has it already.
@@ -132,9 +140,15 @@ impl Audit {
         begun: Instant,
     ) -> Option<Audited<'a>> {
         let path = head.uri.path();
-        let is_plain = matches!(path, "/health" | "/docs" | "/openapi.json")
-            || path.starts_with("/static")
-            || path.starts_with("/mcp");
+        let is_plain = match self.protocol {
+            Protocol::Http => {
+                matches!(path, "/health" | "/docs" | "/openapi.json")
+                    || path.starts_with("/static")
+                    || path.starts_with("/mcp")
+            }
+            // Health and reflection.
+            Protocol::Grpc => path.starts_with("/grpc."),
+        };
         // Made only if it is to be told of, which is done when it is dropped.
         (!is_plain).then(|| Audited {
             audit: self,
@@ -143,7 +157,7 @@ impl Audit {
             begun,
             place: None,
             principal: OnceLock::new(),
-            status: None,
+            answered: None,
         })
     }
 }
@@ -155,10 +169,10 @@ impl Audited<'_> {
 
     fn tell(&self) {
         let path = self.head.uri.path();
-        let outcome = match self.status {
+        let outcome = match self.answered {
             None => "error",
-            Some(400..) => "failure",
-            Some(_) => "success",
+            Some(Answered::Http(..400) | Answered::Grpc(Code::Ok)) => "success",
+            Some(_) => "failure",
         };
         let known = RESOURCES.iter().find(|(known, ..)| *known == path);
         let (kind, actions) = known.map_or(("", &[][..]), |(_, kind, actions)| (*kind, *actions));
@@ -173,9 +187,9 @@ impl Audited<'_> {
         let forwarded = self.header("x-forwarded-for").and_then(|all| all.split(',').next());
         let client = self.client.ip().to_string();
         let micros = self.begun.elapsed().as_micros() as f64;
-        let status = self.status.unwrap_or(CLIENT_GONE);
+        let (event_type, transport, detail) = self.ending(path);
         let event = Event {
-            event_type: "http.request",
+            event_type,
             timestamp: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
             request_id: self.header("x-request-id").map_or_else(uuid, str::to_owned),
             trace_id: self.place.as_ref().map(|(trace, _)| trace.as_str()),
@@ -185,12 +199,12 @@ impl Audited<'_> {
                 roles: user.map_or(&[], |user| &user.roles),
                 auth_type: self.header("x-feast-auth-type").unwrap_or_default(),
             },
-            source: Source { ip: forwarded.map_or(&*client, str::trim), transport: "http" },
+            source: Source { ip: forwarded.map_or(&*client, str::trim), transport },
             action: Doing { mcp_tool: "", path },
             resource: Resource { r#type: kind, name: "", actions },
             outcome,
             duration_ms: (micros / 10.0).round() / 100.0,
-            detail: format!("{} {path} -> {status}", self.head.method),
+            detail,
         };
         let Ok(text) = serde_json::to_string(&event) else { return };
         match &self.audit.lines {
@@ -199,6 +213,21 @@ impl Audited<'_> {
                 all.push('\n');
             }),
             None => log::info!(target: LOGGER, "{text}"),
+        }
+    }
+
+    /// The event's type, by what it came, and how it ended.
+    fn ending(&self, path: &str) -> (&'static str, &'static str, String) {
+        let method = &self.head.method;
+        let ended = self.answered.unwrap_or(match self.audit.protocol {
+            Protocol::Http => Answered::Http(CLIENT_GONE),
+            Protocol::Grpc => Answered::Grpc(Code::Cancelled),
+        });
+        match ended {
+            Answered::Http(status) => {
+                ("http.request", "http", format!("{method} {path} -> {status}"))
+            }
+            Answered::Grpc(code) => ("grpc.request", "grpc", format!("{path} -> {}", code.name())),
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -16,18 +15,17 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
 use tokio::time::timeout_at;
 
-use super::access_log::Entry;
 use super::auth::Principal;
 use super::body;
 use super::budget::Share;
 use super::metrics::Metrics;
+use super::observed::{Answered, Asker, Observed};
 use super::payload::Payload;
 use super::phase::Phase;
 use super::reply::Reply;
 use super::request::{Request, is_json};
 use super::routes::{self, Route};
 use super::shared::Shared;
-use super::tracing::Span;
 
 const NAME: HeaderValue = HeaderValue::from_static("feastrs");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -40,46 +38,24 @@ pub(super) async fn answer(
 ) -> Response<Payload> {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
-    let log = server.access_log.as_ref();
-    let mut entry = log.map(|log| Entry::new(log, &head, client, begun));
-    let mut span = server.tracer.as_ref().and_then(|tracer| {
-        Span::begin(tracer, &head, client, routes::known(head.uri.path()), begun)
-    });
-    let mut audited = server.audit.as_ref().and_then(|audit| audit.watch(&head, client, begun));
-    if let Some(audited) = &mut audited {
-        audited.place = span.as_ref().map(Span::place);
-    }
-    let principal = audited.as_ref().map(|audited| &audited.principal);
-    let (reply, admitted) = match &mut span {
-        None => find_and_answer(server, &head, body, begun, principal).await,
-        Some(span) => {
-            // On the heap: what is not traced need not have room for it.
-            Box::pin(span.watch(find_and_answer(server, &head, body, begun, principal))).await
-        }
-    };
-    if let Some(audited) = &mut audited {
-        audited.status = Some(reply.status);
-    }
-    if let Some(span) = &mut span {
-        span.answered(reply.status);
-    }
-    if let Some(entry) = &mut entry {
-        entry.answer = Some((reply.status, reply.body.len()));
-    }
+    let mut observed = Observed::begin(server, &head, client, begun, routes::is_known);
+    let answering = |asker| find_and_answer(server, &head, body, begun, asker);
+    let (reply, admitted) = observed.during(answering).await;
+    observed.answered(Answered::Http(reply.status), reply.body.len());
     let closes = head.version <= Version::HTTP_11 && server.progress.now() > Phase::Serving;
     response(reply, admitted, head.version, closes)
 }
 
-/// The answer, and what its request was admitted with. Whoever wants to know `who` asks is told.
+/// The answer, and what its request was admitted with. `asker` is told who asks.
 async fn find_and_answer(
     server: &Shared,
     head: &Parts,
     body: Incoming,
     begun: Instant,
-    who: Option<&OnceLock<Principal>>,
+    asker: Asker<'_>,
 ) -> (Reply, Option<Share>) {
     match routes::find(&head.method, head.uri.path(), |path| server.url(head, path)) {
-        Ok(route) => answer_route(server, route, head, body, begun, who).await,
+        Ok(route) => answer_route(server, route, head, body, begun, asker).await,
         Err(reply) => (*reply, None),
     }
 }
@@ -91,7 +67,7 @@ async fn answer_route(
     head: &Parts,
     body: Incoming,
     begun: Instant,
-    who: Option<&OnceLock<Principal>>,
+    asker: Asker<'_>,
 ) -> (Reply, Option<Share>) {
     if !route.takes_body() {
         return (handle(server, route, Request::bodiless(head.uri.query())).await, None);
@@ -99,7 +75,7 @@ async fn answer_route(
     let Some(admitted) = server.requests.take(1) else {
         return (overloaded(), None);
     };
-    (answer_admitted(server, route, head, body, begun, who).await, Some(admitted))
+    (answer_admitted(server, route, head, body, begun, asker).await, Some(admitted))
 }
 
 async fn answer_admitted(
@@ -108,7 +84,7 @@ async fn answer_admitted(
     head: &Parts,
     body: Incoming,
     begun: Instant,
-    who: Option<&OnceLock<Principal>>,
+    asker: Asker<'_>,
 ) -> Reply {
     let limits = &server.options.limits;
     let deadline = begun + limits.request_timeout;
@@ -119,10 +95,7 @@ async fn answer_admitted(
         Ok(Err(reply)) => return reply,
         Err(_) => return unanswered(server),
     };
-    if let Some(who) = who {
-        // Nobody else has said who it is.
-        let _ = who.set(principal.clone());
-    }
+    asker.is(&principal);
     let reading = body::read(body, limits.body_bytes, &server.body_bytes);
     let (body, _share) = match timeout_at(deadline.into(), reading).await {
         Ok(Ok(read)) => read,

@@ -3,7 +3,8 @@
 //!
 //! A connection is taken ([`listen`](Server)) and served (`connection`); each request on it goes
 //! through one `exchange`: told apart by method and path (`routes`), admitted within the
-//! [`Limits`], its `body` read, and handed to the [`App`], whose handlers give a [`Reply`].
+//! [`Limits`], its `body` read, and handed to the [`App`], whose handlers give a [`Reply`];
+//! who wants to know of requests sees it (`observed`).
 //! Handlers know nothing of HTTP but status codes, and nothing of Python: what only Python can
 //! do is asked of a [`Host`], which the bindings implement.
 //!
@@ -42,6 +43,7 @@ mod lines;
 mod listen;
 mod materializations;
 pub mod metrics;
+mod observed;
 mod offline_batches;
 mod openapi;
 mod options;

@@ -83,9 +83,9 @@ pub(super) fn find(
     }
 }
 
-/// `path` if it is one of the server's own, whatever the method.
-pub(super) fn known(path: &str) -> Option<&'static str> {
-    ROUTES.iter().map(|(known, ..)| *known).find(|known| *known == path)
+/// Whether `path` is one of the server's own, whatever the method.
+pub(super) fn is_known(path: &str) -> bool {
+    ROUTES.iter().any(|(known, ..)| *known == path)
 }
 
 /// `None`: there is no such path.

@@ -35,13 +35,14 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(app: Arc<App>, options: Options) -> Result<Self> {
-        let scheme = if options.tls.is_some() { "https" } else { "http" };
-        let tracer = options.tracing.clone().map(|settings| Tracer::new(settings, scheme));
+        let (protocol, tls) = (options.protocol, options.tls.is_some());
+        let tracer = options.tracing.clone().map(|settings| Tracer::new(settings, protocol, tls));
+        let audit = options.audit.as_ref().map(|config| Audit::new(config, protocol));
         let requests = Budget::new(options.limits.requests_in_flight);
         app.add_server(&requests);
         Ok(Shared {
             tracer: tracer.transpose()?,
-            audit: options.audit.as_ref().map(Audit::new).transpose()?,
+            audit: audit.transpose()?,
             tls: options.tls.clone().map(Tls::new).transpose()?,
             access_log: options.access_log.then(|| AccessLog::new(std::io::stdout())),
             progress: Arc::default(),

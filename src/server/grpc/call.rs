@@ -19,12 +19,12 @@ use super::frame::{ACCEPTED, Encoding, PREFIX, frame, lone};
 use super::methods::{self, Method};
 use super::status::{Code, Status};
 use super::{health, reads, reflection, timeout, writes};
-use crate::server::access_log::Entry;
 use crate::server::auth::Principal;
 use crate::server::body;
 use crate::server::budget::Share;
 use crate::server::connection::Busy;
 use crate::server::metrics::Metrics;
+use crate::server::observed::{Answered, Asker, Observed};
 use crate::server::shared::Shared;
 use crate::value::wire::writer::put_sized;
 
@@ -47,16 +47,14 @@ pub(in crate::server) async fn answer(
     if !is_grpc(&head) {
         return elsewhere(busy);
     }
-    let log = server.access_log.as_ref();
-    let mut entry = log.map(|log| Entry::new(log, &head, client, begun));
-    let (content, status) = match call(server, &head, body, begun).await {
+    let mut observed = Observed::begin(server, &head, client, begun, methods::is_known);
+    let calling = |asker| call(server, &head, body, begun, asker);
+    let (content, status) = match observed.during(calling).await {
         Ok(content) => (content, Status::ok()),
         Err(status) => (Content::Nothing, status),
     };
-    if let Some(entry) = &mut entry {
-        entry.answer = Some((StatusCode::OK.as_u16(), content.len()));
-        entry.grpc_status = Some(status.code.name());
-    }
+    // Of streams it is told that, and how, they begin.
+    observed.answered(Answered::Grpc(status.code), content.len());
     let mut response = Response::new(CallBody::new(content, busy));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, GRPC);
@@ -88,11 +86,13 @@ fn elsewhere(busy: Busy) -> Response<CallBody> {
     response
 }
 
+/// How it is answered. `asker` is told who calls.
 async fn call(
     server: &Arc<Shared>,
     head: &Parts,
     body: Incoming,
     begun: Instant,
+    asker: Asker<'_>,
 ) -> Result<Content, Status> {
     let path = head.uri.path();
     let method = methods::find(path).ok_or_else(|| {
@@ -107,7 +107,7 @@ async fn call(
         true => Some(server.requests.take(1).ok_or_else(overloaded)?),
         false => None,
     };
-    let answering = answer_admitted(server, method, head, body, encoding, deadline);
+    let answering = answer_admitted(server, method, head, body, encoding, deadline, asker);
     // A panic of one call is none of the others' business.
     match timeout_at(deadline.into(), AssertUnwindSafe(answering).catch_unwind()).await {
         Ok(Ok(answer)) => answer.map(|answer| answer.into_content(admitted)),
@@ -142,6 +142,7 @@ async fn answer_admitted(
     body: Incoming,
     encoding: Encoding,
     deadline: Instant,
+    asker: Asker<'_>,
 ) -> Result<Answer, Status> {
     let principal = match method.is_work() {
         true => {
@@ -151,6 +152,7 @@ async fn answer_admitted(
         }
         false => Principal::Anyone,
     };
+    asker.is(&principal);
     let limit = if method.is_work() { server.options.limits.body_bytes } else { SMALL };
     let read = body::read(body, limit.saturating_add(PREFIX), &server.body_bytes).await;
     let (body, mut share) = read.map_err(|reply| Status::of_reply(&reply))?;

@@ -49,6 +49,11 @@ pub(super) fn find(path: &str) -> Option<Method> {
     METHODS.iter().find(is_called).map(|(_, _, method)| *method)
 }
 
+/// Whether `path` is that of a method.
+pub(super) fn is_known(path: &str) -> bool {
+    find(path).is_some()
+}
+
 impl Method {
     /// Whether it is work, which is limited and which not everybody may ask for.
     pub(super) fn is_work(self) -> bool {

@@ -28,3 +28,4 @@ mod writes;
 
 pub(super) use call::answer;
 pub(super) use health::Health;
+pub(super) use status::Code;

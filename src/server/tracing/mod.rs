@@ -7,6 +7,7 @@
 
 mod collector;
 mod context;
+mod conventions;
 mod otlp;
 mod sampler;
 mod settings;

@@ -9,6 +9,7 @@ use super::otlp;
 use super::sampler::Sampler;
 use super::settings::Settings;
 use crate::error::Result;
+use crate::server::options::Protocol;
 
 /// Spans that may wait; those beyond are counted and thrown away.
 const MAX_WAITING: usize = 8192;
@@ -21,6 +22,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(in super::super) struct Tracer {
     pub(super) ids: Ids,
     pub(super) sampler: Sampler,
+    pub(super) protocol: Protocol,
     pub(super) scheme: &'static str,
     pub(super) store: &'static str,
     pub(super) project: String,
@@ -36,12 +38,17 @@ struct Waiting {
 }
 
 impl Tracer {
-    /// For a server that speaks `scheme`.
-    pub(in super::super) fn new(settings: Settings, scheme: &'static str) -> Result<Self> {
+    /// For a server that speaks `protocol`, over TLS or not.
+    pub(in super::super) fn new(
+        settings: Settings,
+        protocol: Protocol,
+        is_encrypted: bool,
+    ) -> Result<Self> {
         Ok(Tracer {
             ids: Ids::new(),
             sampler: settings.sampler,
-            scheme,
+            protocol,
+            scheme: if is_encrypted { "https" } else { "http" },
             store: settings.store,
             project: settings.project.clone(),
             every: settings.every,

@@ -1,4 +1,5 @@
-"""The audit log: the events of our server beside those of stock Feast's, for the same requests."""
+"""The audit log: the events of our server beside those of stock Feast's, for the same requests, and
+those of calls of gRPC, which stock Feast does not tell of, beside those of requests."""
 
 from __future__ import annotations
 
@@ -12,11 +13,16 @@ from typing import Any
 
 import pytest
 from feast.feature_server import get_app
+from feast.protos.feast.serving.GrpcServer_pb2 import PushRequest, WriteToOnlineStoreRequest
+from feast.protos.feast.types.Value_pb2 import Value
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feastrs.server import Server
 from testbed.asgi_client import AsgiClient
-from testbed.demo import NATIVE_VIEWS, make_demo
-from testbed.http import ask, until
+from testbed.demo import NATIVE_VIEWS
+from testbed.grpc_server import PATIENCE, Client, code_of, integers, request
+from testbed.http import ask, in_flight, until
+from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo
 
 READ = {"features": ["driver_stats:trips"], "entities": {"driver_id": [1001]}}
@@ -35,15 +41,10 @@ REQUESTS: list[tuple[str, Any]] = [
 PLAIN = ["/health", "/docs", "/openapi.json"]
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Applied:
-    return make_demo(tmp_path_factory.mktemp("demo"))
-
-
-def audited(demo: Applied, folder: Path, **settings: Any) -> Repo:
+def audited(demo: Applied, folder: Path, redis: RedisServer | None = None, **settings: Any) -> Repo:
     audit = {"enabled": True, "sink": "file", "file_path": str(folder / "audit.log"), **settings}
     server = {"type": "local", "audit_logging": audit}
-    repo = demo.open(folder, settings={"feature_server": server})
+    repo = demo.open(folder, redis, settings={"feature_server": server})
     repo.ours().materialize(EARLY, LATE, feature_views=NATIVE_VIEWS)
     return repo
 
@@ -159,3 +160,93 @@ def test_a_file_that_cannot_be_written_is_told(demo: Applied, tmp_path: Path) ->
     repo = audited(demo, tmp_path, file_path="/nowhere/audit.log")
     with pytest.raises(OSError, match=r"/nowhere/audit\.log"):
         Server(repo.ours(), port=0)
+
+
+PYTHON, SERVING = "/GrpcFeatureServer", "/feast.serving.ServingService"
+ROW = {
+    "driver_id": Value(int64_val=1001),
+    "age": Value(int32_val=40),
+    "event_timestamp": Value(unix_timestamp_val=1_770_000_000),
+}
+# What is asked for as in `REQUESTS`, in the same order.
+CALLS: list[tuple[str, Any]] = [
+    (f"{SERVING}/GetOnlineFeatures", request({"driver_id": integers(1001)}, READ["features"])),
+    (f"{PYTHON}/GetOnlineFeatures", request({"driver_id": integers(1)}, ["nothing:x"])),
+    (
+        f"{PYTHON}/Push",
+        PushRequest(stream_feature_view="driver_push", to="online", typed_features=ROW),
+    ),
+    (f"{PYTHON}/Push", PushRequest(stream_feature_view="nobody", to="online", typed_features=ROW)),
+    (f"{PYTHON}/WriteToOnlineStore", WriteToOnlineStoreRequest(features={"a": "1"})),
+    ("/nothing/Nothing", PushRequest()),
+]
+
+
+def test_calls_are_told_as_requests_are(demo: Applied, tmp_path: Path) -> None:
+    with (
+        Server(audited(demo, tmp_path).ours(), port=0, grpc_port=0, no_access_log=True) as server,
+        Client(server.grpc_address) as client,
+    ):
+        for path, body in REQUESTS:
+            ask(server.url, path, json.dumps(body).encode())
+        for path, asked in CALLS:
+            code_of(client.channel.unary_unary(path), asked.SerializeToString())
+        health = health_pb2_grpc.HealthStub(client.channel)
+        health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+
+    told = [settled(event) for event in events(tmp_path, len(REQUESTS) + len(CALLS))]
+    requests = [event for event in told if event["event_type"] == "http.request"]
+    calls = [event for event in told if event["event_type"] == "grpc.request"]
+    for call, same in zip(calls, requests, strict=True):
+        for name in ("principal", "resource", "outcome"):
+            assert call[name] == same[name]
+    assert [event["source"] for event in calls] == [{"transport": "grpc"}] * len(CALLS)
+    assert [event["action"]["path"] for event in calls] == [path for path, _ in CALLS]
+    assert [event["detail"] for event in calls] == [
+        "/feast.serving.ServingService/GetOnlineFeatures -> OK",
+        "/GrpcFeatureServer/GetOnlineFeatures -> NOT_FOUND",
+        "/GrpcFeatureServer/Push -> OK",
+        "/GrpcFeatureServer/Push -> INVALID_ARGUMENT",
+        "/GrpcFeatureServer/WriteToOnlineStore -> NOT_FOUND",
+        "/nothing/Nothing -> UNIMPLEMENTED",
+    ]
+
+
+def test_who_calls_is_told(demo: Applied, tmp_path: Path) -> None:
+    repo = audited(demo, tmp_path, log_successful_reads=False)
+    metadata = [("x-request-id", "r-1"), ("x-forwarded-for", "10.0.0.7, 10.0.0.1")]
+    (good, read), (bad, mistake) = CALLS[:2]
+    with (
+        Server(repo.ours(), port=None, grpc_port=0, no_access_log=True) as server,
+        Client(server.grpc_address) as client,
+    ):
+        client.call(good, read.SerializeToString())
+        for options in ({"metadata": metadata}, {}):
+            code_of(client.channel.unary_unary(bad), mistake.SerializeToString(), **options)
+
+    told, plain = events(tmp_path, 2)
+    assert (told["request_id"], told["source"]["ip"]) == ("r-1", "10.0.0.7")
+    assert plain["source"] == {"ip": "127.0.0.1", "transport": "grpc"}
+    assert plain["principal"] == {"username": "", "roles": [], "auth_type": ""}
+
+
+def test_a_call_that_its_client_cancels_is_told(
+    demo: Applied, redis7: RedisServer, tmp_path: Path
+) -> None:
+    repo = audited(demo, tmp_path, redis7)
+    with (
+        Server(repo.ours(), port=0, grpc_port=0, no_access_log=True) as server,
+        Client(server.grpc_address) as client,
+    ):
+        redis7.stall()
+        try:
+            waiting = client.serving.GetOnlineFeatures.future(CALLS[0][1], timeout=PATIENCE)
+            until(lambda: in_flight(server.url) == 1, "the call")
+            waiting.cancel()
+            until(lambda: in_flight(server.url) == 0, "its end")
+        finally:
+            redis7.resume()
+
+    (event,) = [one for one in events(tmp_path, 1) if one["event_type"] == "grpc.request"]
+    assert event["outcome"] == "error"
+    assert event["detail"] == "/feast.serving.ServingService/GetOnlineFeatures -> CANCELLED"

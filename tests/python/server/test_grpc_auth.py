@@ -23,8 +23,8 @@ from feast.types import Int64
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from feastrs.server import Limits, Server
-from testbed.grpc_server import PATIENCE, Client, columns, integers, request
-from testbed.http import ask
+from testbed.grpc_server import PATIENCE, Client, code_of, columns, integers, request
+from testbed.http import ask, until
 from testbed.identity_provider import KEYS, IdentityProvider
 from testbed.repo import apply, file_source
 
@@ -76,11 +76,12 @@ def provider() -> Iterator[IdentityProvider]:
 
 
 class Door:
-    """A server of both protocols."""
+    """A server of both protocols, and its audit log."""
 
-    def __init__(self, server: Server, client: Client) -> None:
+    def __init__(self, server: Server, client: Client, log: Path) -> None:
         self.server = server
         self.client = client
+        self.log = log
 
     def http(self, path: str, body: Any, token: str | None) -> int:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -88,21 +89,17 @@ class Door:
 
     def grpc(self, call: Any, asked: Any, token: str | None) -> tuple[grpc.StatusCode, str]:
         metadata = [] if token is None else [("authorization", f"Bearer {token}")]
-        try:
-            call(asked, timeout=PATIENCE, metadata=metadata)
-        except grpc.RpcError as raised:
-            error: Any = raised
-            return error.code(), error.details()
-        return grpc.StatusCode.OK, ""
+        return code_of(call, asked, metadata=metadata)
 
 
 @pytest.fixture(scope="module")
 def door(provider: IdentityProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     folder = tmp_path_factory.mktemp("auth")
     block = {"type": "oidc", "auth_discovery_url": provider.url, "client_id": "feast"}
-    repo = apply(folder / "applied", definitions(folder)).open(
-        folder / "repo", settings={"auth": block}
-    )
+    log = folder / "audit.log"
+    audit = {"enabled": True, "sink": "file", "file_path": str(log)}
+    settings = {"auth": block, "feature_server": {"type": "local", "audit_logging": audit}}
+    repo = apply(folder / "applied", definitions(folder)).open(folder / "repo", settings=settings)
     rows = pd.DataFrame({"driver_id": [1], "trips": [7], "event_timestamp": [AT]})
     for view in ("stats", "hidden"):
         repo.stock().write_to_online_store(view, df=rows)
@@ -111,7 +108,7 @@ def door(provider: IdentityProvider, tmp_path_factory: pytest.TempPathFactory) -
         Server(repo.ours(), port=0, grpc_port=0, no_access_log=True, limits=limits) as server,
         Client(server.grpc_address) as client,
     ):
-        yield Door(server, client)
+        yield Door(server, client, log)
 
 
 TOKENS: dict[str, Any] = {
@@ -194,6 +191,22 @@ def test_a_token_comes_before_the_message(door: Door, provider: IdentityProvider
     token = provider.token(**READER)
     assert door.grpc(call, b"\xff", token)[0] == grpc.StatusCode.INTERNAL
     assert door.grpc(call, bytes(20_000), token)[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_the_audit_log_says_who_asks(door: Door, provider: IdentityProvider) -> None:
+    token = provider.token(**WRITER, preferred_username="auditor")
+    body = {"entities": {"driver_id": [1]}, "features": ["stats:trips"]}
+    assert door.http("/get-online-features", body, token) == 200
+    asked = request({"driver_id": integers(1)}, ["stats:trips"])
+    assert door.grpc(door.client.serving.GetOnlineFeatures, asked, token)[0] == grpc.StatusCode.OK
+
+    def told() -> list[dict[str, Any]]:
+        events = [json.loads(line) for line in door.log.read_text().splitlines()]
+        return [event for event in events if event["principal"]["username"] == "auditor"]
+
+    until(lambda: len(told()) == 2, "both events")
+    assert {event["source"]["transport"] for event in told()} == {"http", "grpc"}
+    assert [event["principal"]["roles"] for event in told()] == [["reader"]] * 2
 
 
 def test_health_and_reflection_need_no_token(door: Door) -> None:
