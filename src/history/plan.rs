@@ -9,7 +9,8 @@ use crate::cloud::Cloud;
 use crate::config::RepoConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::online::{
-    Asked, AskedView, FeatureRef, FeatureSet, PlanOptions, check_collisions, field,
+    Asked, AskedView, FeatureRef, FeatureSet, PlanOptions, check_collisions, check_computable,
+    field,
 };
 use crate::registry::{
     Catalog, DataSource, FeatureView, OnDemandSource, Projection, SourceKind, ViewKind,
@@ -245,7 +246,7 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         let view = &asked.view;
-        check_mode(view)?;
+        check_computable(view)?;
         let mut request_data = Vec::new();
         for source in view.on_demand_sources.values() {
             match source {
@@ -362,17 +363,6 @@ fn native_source(view: &FeatureView) -> Result<&DataSource> {
         SourceKind::OtherFile => obstacle("has a file source that is not Parquet"),
         _ => obstacle("has a source that is not a Parquet file"),
     }
-}
-
-/// Feast alone runs what is not Python.
-fn check_mode(view: &FeatureView) -> Result<()> {
-    let what = match view.mode.as_str() {
-        _ if view.has_aggregations() => "has aggregations".to_owned(),
-        "python" | "pandas" => return Ok(()),
-        mode => format!("has the mode '{mode}'"),
-    };
-    let message = format!("on demand feature view '{}' {what}", view.name);
-    Err(Error::new(ErrorKind::NeedsFeast, message))
 }
 
 #[cold]

@@ -146,7 +146,9 @@ fn servable<'a>(
     };
     check_enabled(&view)?;
     check_state(&view, options)?;
-    check_mode(&view)?;
+    if view.kind == ViewKind::OnDemand && !view.write_to_online_store {
+        check_computable(&view)?;
+    }
     Ok(view)
 }
 
@@ -192,11 +194,9 @@ fn check_state(view: &FeatureView, options: &PlanOptions) -> Result<()> {
     ))
 }
 
-/// Feast alone aggregates when it serves, and runs what is not Python.
-fn check_mode(view: &FeatureView) -> Result<()> {
-    if view.kind != ViewKind::OnDemand || view.write_to_online_store {
-        return Ok(());
-    }
+/// Whether an on-demand view can be computed: Feast alone aggregates when it serves, and runs what
+/// is not Python.
+pub(crate) fn check_computable(view: &FeatureView) -> Result<()> {
     let what = match view.mode.as_str() {
         _ if view.has_aggregations() => "has aggregations".to_owned(),
         "python" | "pandas" => return Ok(()),

@@ -18,7 +18,7 @@ pub mod precomputed;
 pub mod read;
 pub mod reference;
 
-pub(crate) use asked::{Asked, AskedView};
+pub(crate) use asked::{Asked, AskedView, check_computable};
 pub(crate) use plan::{check_collisions, field};
 
 pub use answer::{FeatureVector, OnlineFeatures, Status, Statuses};

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 use std::result::Result;
 
+use super::percent;
 use super::reply::Reply;
 use super::tokens::{Fault, Number};
 use super::tree::{Json, Member, write_text};
@@ -259,21 +260,7 @@ fn flag_of_text(text: &str) -> Option<bool> {
 
 /// A part of a query without percent-encoding.
 fn unescaped(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| first == b'%').and_then(|hex| str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(if first == b'+' { b' ' } else { first });
-                rest = after;
-            }
-        }
-    }
+    let bytes = percent::decoded(&text.replace('+', " "));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

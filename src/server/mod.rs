@@ -48,6 +48,7 @@ mod offline_batches;
 mod openapi;
 mod options;
 mod payload;
+mod percent;
 mod phase;
 mod print;
 mod reads;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use hyper::Method;
 
+use super::percent;
 use super::reply::Reply;
 
 /// What is asked for.
@@ -129,21 +130,7 @@ fn decoded(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
     }
-    let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
-    while let Some((&first, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| first == b'%').and_then(|hex| str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(path), Cow::Owned)
+    String::from_utf8(percent::decoded(path)).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::call::{Call, Uninterrupted};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeyShape;
 use crate::runtime;
 use crate::value::PackedBytes;
@@ -83,6 +83,24 @@ pub struct WriteBatch<'a> {
     pub created_timestamps: Option<&'a [Option<i64>]>,
     /// For each feature, the serialized `feast.types.Value` of each row; empty is null.
     pub values: &'a [PackedBytes],
+}
+
+impl WriteBatch<'_> {
+    /// Errors: [`ErrorKind::Internal`], its columns are not equally long.
+    fn check_shape(&self) -> Result<()> {
+        let rows = self.keys.len();
+        let is_square = self.event_timestamps.len() == rows
+            && self.created_timestamps.is_none_or(|created| created.len() == rows)
+            && self.values.len() == self.view.features.len()
+            && self.values.iter().all(|values| values.len() == rows);
+        match is_square {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Internal,
+                format!("a batch of view '{}' has columns of unequal length", self.view.name),
+            )),
+        }
+    }
 }
 
 /// What became of a [`WriteBatch`].

@@ -1,6 +1,8 @@
 //! `google.protobuf.Timestamp`, as Feast stores it under `_ts:<view>`, written by hand: two
 //! varint fields, each left out when it is zero.
 
+use crate::value::wire::writer::put_varint;
+
 const SECONDS: u8 = 1 << 3;
 const NANOS: u8 = 2 << 3;
 /// Two tags, a varint of ten bytes and one of five.
@@ -31,11 +33,11 @@ impl Timestamp {
     pub(super) fn encode(self, bytes: &mut Vec<u8>) {
         if self.seconds != 0 {
             bytes.push(SECONDS);
-            append_varint(bytes, self.seconds as u64);
+            put_varint(bytes, self.seconds as u64);
         }
         if self.nanos != 0 {
             bytes.push(NANOS);
-            append_varint(bytes, i64::from(self.nanos) as u64);
+            put_varint(bytes, i64::from(self.nanos) as u64);
         }
     }
 
@@ -53,14 +55,6 @@ impl Timestamp {
         }
         Some(timestamp)
     }
-}
-
-fn append_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
 }
 
 fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {

@@ -12,7 +12,7 @@ use super::replace::Replace;
 use super::timestamp::{self, Timestamp};
 use super::transaction::Look;
 use crate::call::Call;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::store::{EqualTimestamps, WriteBatch, WriteReport};
 
 /// Rows of one transaction: readers of the server wait for an EXEC, and the more keys are
@@ -78,13 +78,13 @@ impl Chunk {
 }
 
 impl<'a> Writer<'a> {
-    /// Errors: [`ErrorKind::Internal`] when the batch's columns are not equally long.
+    /// Errors: the batch's columns are not equally long.
     pub(super) fn new(
         batch: &'a WriteBatch<'a>,
         project: &'a [u8],
         settings: &'a WriterSettings,
     ) -> Result<Self> {
-        check_shape(batch)?;
+        batch.check_shape()?;
         let mut timestamp_field = Vec::new();
         append_argument(&mut timestamp_field, &batch.view.timestamp_field);
         let fields = batch.view.features.iter().map(|feature| {
@@ -311,19 +311,5 @@ impl<'a> Writer<'a> {
     pub(super) fn shown_key(&self, row: usize) -> String {
         let key = [self.batch.keys.get(row), self.project].concat();
         format!("Redis key {}", refusal::shown(&key))
-    }
-}
-
-fn check_shape(batch: &WriteBatch<'_>) -> Result<()> {
-    let rows = batch.keys.len();
-    let is_square = batch.event_timestamps.len() == rows
-        && batch.values.len() == batch.view.features.len()
-        && batch.values.iter().all(|values| values.len() == rows);
-    match is_square {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::Internal,
-            format!("a batch of view '{}' has columns of unequal length", batch.view.name),
-        )),
     }
 }

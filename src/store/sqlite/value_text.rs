@@ -3,13 +3,15 @@
 
 use std::fmt::Write;
 
+use crate::value::wire::reader::{Payload, Reader};
+
 /// Fields of `feast.types.Value`.
-const STRING: u64 = 2;
-const INT32: u64 = 3;
-const INT64: u64 = 4;
-const DOUBLE: u64 = 5;
-const FLOAT: u64 = 6;
-const BOOL: u64 = 7;
+const STRING: u32 = 2;
+const INT32: u32 = 3;
+const INT64: u32 = 4;
+const DOUBLE: u32 = 5;
+const FLOAT: u32 = 6;
+const BOOL: u32 = 7;
 
 /// Python writes numbers from this decimal exponent on, and below the other, with an `e`.
 const MAX_FIXED_EXPONENT: i32 = 16;
@@ -17,72 +19,31 @@ const MIN_FIXED_EXPONENT: i32 = -4;
 
 /// Puts the text of a serialized `Value` into `text`; `false` when it has none. `Err` says
 /// what is wrong with bytes that are no `Value`.
-pub(super) fn write(mut value: &[u8], text: &mut String) -> Result<bool, &'static str> {
+pub(super) fn write(value: &[u8], text: &mut String) -> Result<bool, &'static str> {
     const BROKEN: &str = "its bytes are no feast.types.Value";
     text.clear();
     let mut has_text = false;
-    while !value.is_empty() {
+    let mut reader = Reader::new(value);
+    while let Some((field, content)) = reader.field().map_err(|_| BROKEN)? {
         // A later member of the oneof replaces an earlier one.
         text.clear();
-        let (tag, rest) = take_varint(value).ok_or(BROKEN)?;
-        let (field, wire) = (tag >> 3, tag & 7);
-        let content;
-        (content, value) = take(wire, rest).ok_or(BROKEN)?;
         has_text = match (field, content) {
-            (STRING, Content::Bytes(bytes)) => {
+            (STRING, Payload::Bytes(bytes)) => {
                 text.push_str(std::str::from_utf8(bytes).map_err(|_| "its text is no UTF-8")?);
                 true
             }
-            (INT32, Content::Varint(number)) => write!(text, "{}", number as i32).is_ok(),
-            (INT64, Content::Varint(number)) => write!(text, "{}", number as i64).is_ok(),
-            (BOOL, Content::Varint(number)) => {
+            (INT32, Payload::Varint(number)) => write!(text, "{}", number as i32).is_ok(),
+            (INT64, Payload::Varint(number)) => write!(text, "{}", number as i64).is_ok(),
+            (BOOL, Payload::Varint(number)) => {
                 text.push_str(if number == 0 { "False" } else { "True" });
                 true
             }
-            (DOUBLE, Content::Fixed64(bits)) => write_float(f64::from_bits(bits), text),
-            (FLOAT, Content::Fixed32(bits)) => write_float(f32::from_bits(bits).into(), text),
+            (DOUBLE, Payload::Fixed64(bits)) => write_float(f64::from_le_bytes(bits), text),
+            (FLOAT, Payload::Fixed32(bits)) => write_float(f32::from_le_bytes(bits).into(), text),
             _ => false,
         };
     }
     Ok(has_text)
-}
-
-enum Content<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Fixed32(u32),
-    Bytes(&'a [u8]),
-}
-
-fn take(wire: u64, bytes: &[u8]) -> Option<(Content<'_>, &[u8])> {
-    match wire {
-        0 => take_varint(bytes).map(|(number, rest)| (Content::Varint(number), rest)),
-        1 => {
-            let (bits, rest) = bytes.split_first_chunk()?;
-            Some((Content::Fixed64(u64::from_le_bytes(*bits)), rest))
-        }
-        2 => {
-            let (length, rest) = take_varint(bytes)?;
-            let (content, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-            Some((Content::Bytes(content), rest))
-        }
-        5 => {
-            let (bits, rest) = bytes.split_first_chunk()?;
-            Some((Content::Fixed32(u32::from_le_bytes(*bits)), rest))
-        }
-        _ => None,
-    }
-}
-
-fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0u64;
-    for (index, &byte) in bytes.iter().enumerate().take(10) {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte < 0x80 {
-            return Some((value, bytes.get(index + 1..)?));
-        }
-    }
-    None
 }
 
 /// Python's `repr` of a float: the shortest digits that read back the same.

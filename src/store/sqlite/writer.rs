@@ -23,7 +23,7 @@ pub(super) fn write(
     call: &Call<'_>,
 ) -> Result<WriteReport> {
     call.check()?;
-    check_shape(batch)?;
+    batch.check_shape()?;
     connection.transaction("BEGIN IMMEDIATE", call, || {
         let view = &batch.view.name;
         let refused = |source| refusal::refused_for_view(connection.path(), "INSERT", view, source);
@@ -124,19 +124,4 @@ impl Rows<'_> {
 /// Whole seconds, cut toward the epoch as Python's `int()` does.
 pub(super) fn seconds(micros: i64) -> i64 {
     micros / 1_000_000
-}
-
-fn check_shape(batch: &WriteBatch<'_>) -> Result<()> {
-    let rows = batch.keys.len();
-    let is_square = batch.event_timestamps.len() == rows
-        && batch.created_timestamps.is_none_or(|created| created.len() == rows)
-        && batch.values.len() == batch.view.features.len()
-        && batch.values.iter().all(|values| values.len() == rows);
-    match is_square {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::Internal,
-            format!("a batch of view '{}' has columns of unequal length", batch.view.name),
-        )),
-    }
 }
