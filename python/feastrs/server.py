@@ -85,8 +85,8 @@ class Server:
         port: the port for HTTP; 0 for any that is free, None for no HTTP.
         grpc_port: the port for gRPC; 0 for any that is free, None for no gRPC.
         no_access_log: leave out the line of JSON on standard output for each request.
-        workers: threads, one for each core unless said otherwise. Feast's processes are not
-            needed: no request waits for another's.
+        workers: threads, one for each core unless said otherwise; large answers get as many of
+            their own. Feast's processes are not needed: no request waits for another's.
         keep_alive_timeout: seconds after which a connection is closed that sends no request.
         registry_ttl_sec: seconds between refreshes of the registry; 0 for none.
         tls_key_path: file of the private key, PEM, unencrypted.

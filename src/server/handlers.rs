@@ -12,6 +12,7 @@ use super::reply::Reply;
 use super::serving::{Served, Serving};
 use super::{failure, validation};
 use crate::error::Result;
+use crate::runtime;
 
 /// The answer to a request of `principal` with that body. `is_json`: whether its content type
 /// says so; everything is over by `deadline`.
@@ -36,8 +37,12 @@ pub async fn get_online_features(
         Err(Refusal::Failed(error)) => return failure::reply(&error),
         Err(Refusal::Later(error)) => return failure::later(&error),
     };
-    match render(&served).await {
-        Ok(json) => {
+    let rendered = match served.is_large() {
+        true => runtime::aside(render(served)).await,
+        false => render(served).await,
+    };
+    match rendered {
+        Ok((served, json)) => {
             turn.succeed(&served);
             Reply::json(200, json)
         }
@@ -45,11 +50,12 @@ pub async fn get_online_features(
     }
 }
 
-/// The answer as JSON. Between the slices of a large one, other requests have the thread.
-async fn render(served: &Served) -> Result<Vec<u8>> {
+/// The answer, and it as JSON. Between the slices of a large one, others go first.
+async fn render(served: Served) -> Result<(Served, Vec<u8>)> {
     let mut rendering = Rendering::new(&served.answer);
     while !rendering.write_slice()? {
-        tokio::task::yield_now().await;
+        runtime::give_way().await;
     }
-    rendering.finish(&served.view_versions)
+    let json = rendering.finish(&served.view_versions)?;
+    Ok((served, json))
 }

@@ -24,6 +24,7 @@ use crate::online::{
 };
 use crate::registry::cache::RegistryCache;
 use crate::registry::{Catalog, ViewState};
+use crate::runtime;
 use crate::store::OnlineStore;
 
 /// Requests of a service come in a handful of shapes; past this many, old plans are forgotten.
@@ -32,6 +33,8 @@ const MAX_PLANS: usize = 256;
 const MAX_VALUES: usize = 4_000_000;
 /// Reads that the host does at one time; more would wait for the same interpreter.
 const HOST_READS: usize = 16;
+/// Values of an answer that others need not wait for: those of more are read and written aside.
+const LARGE: usize = 8192;
 
 /// What every request for features needs.
 pub struct Serving {
@@ -69,7 +72,7 @@ pub struct Prepared {
 /// How features are read.
 pub enum Way {
     /// From the store.
-    Native(OnlineReader),
+    Native(Arc<OnlineReader>),
     /// By the host, from these columns of the request beside the join keys.
     Host(Vec<String>),
 }
@@ -80,6 +83,13 @@ pub struct Served {
     pub answer: Answer,
     /// The versions of the views; empty unless they were asked for.
     pub view_versions: Arc<[ViewVersion]>,
+}
+
+impl Served {
+    /// Whether writing it takes so long that others should not wait.
+    pub fn is_large(&self) -> bool {
+        is_large(self.answer.rows(), self.answer.width())
+    }
 }
 
 impl Serving {
@@ -181,13 +191,18 @@ impl Serving {
     /// Reads what `reader` was prepared for, for `entities`; everything is over by `deadline`.
     pub async fn read(
         &self,
-        reader: &OnlineReader,
+        reader: &Arc<OnlineReader>,
         entities: Entities,
         deadline: Option<Instant>,
     ) -> Result<Answer> {
         let max_age_at = self.enforces_ttl.then(now_micros);
         let rules = StatusRules { max_age_at, feast: self.feast_statuses };
-        reader.read_async(entities, &rules, deadline).await
+        if !is_large(entities.rows, reader.plan().columns.len()) {
+            return reader.read_async(entities, &rules, deadline).await;
+        }
+        let reader = reader.clone();
+        let read = async move { reader.read_async(entities, &rules, deadline).await };
+        runtime::aside(read).await
     }
 
     /// The host's answer to a request, on a thread of its own.
@@ -285,7 +300,7 @@ impl Serving {
     fn way(&self, planned: Result<ReadPlan>) -> Result<Way> {
         match (planned, &self.online) {
             (Ok(plan), Some(online)) if plan.on_demand.is_none() => {
-                Ok(Way::Native(OnlineReader::new(plan, online.as_ref())))
+                Ok(Way::Native(Arc::new(OnlineReader::new(plan, online.as_ref()))))
             }
             (Ok(plan), _) => {
                 let on_demand = plan.on_demand.as_ref();
@@ -295,6 +310,10 @@ impl Serving {
             (Err(error), _) => Err(error),
         }
     }
+}
+
+fn is_large(rows: usize, width: usize) -> bool {
+    rows.saturating_mul(width) > LARGE
 }
 
 fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {

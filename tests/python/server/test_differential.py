@@ -147,6 +147,15 @@ def test_of_one_feature_the_bytes_are_equal(servers: Servers) -> None:
             assert ours == stock
 
 
+def test_of_many_entities_the_answers_are_equal(servers: Servers) -> None:
+    """Large answers take a way of their own through the server."""
+    body = {
+        "entities": {"driver_id": list(range(4000))},
+        "features": ["stats:trips", "stats:acc", "stats:label"],
+    }
+    assert_equal(body, *servers.ask(body))
+
+
 def test_computed_features_have_equal_answers(servers: Servers) -> None:
     for body in (
         {"features": ["computed:sum"]},

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::super::codec::{CommandBuffer, Replies};
 use super::super::handshake::Handshake;
 use super::super::pool::Target;
@@ -10,8 +12,6 @@ use super::driver::Driver;
 use super::failure::Failure;
 use super::outbox::{Receiver, SharedOutbox};
 use super::stream::Stream;
-use crate::error::Result;
-use crate::runtime;
 
 /// When it is dropped, the connection is closed.
 pub(in super::super) struct Connection {
@@ -20,12 +20,12 @@ pub(in super::super) struct Connection {
 }
 
 impl Connection {
-    /// Begins to connect. Errors: the runtime can't be started.
-    pub(super) fn open(target: &Arc<Target>) -> Result<Self> {
+    /// Begins to connect; `runtime` drives it.
+    pub(super) fn open(target: &Arc<Target>, runtime: &Handle) -> Self {
         let outbox = Arc::<SharedOutbox>::default();
         let alive = Alive { outbox: outbox.clone(), node: target.node.clone() };
-        runtime::handle()?.spawn(live(target.clone(), alive));
-        Ok(Connection { outbox, node: target.node.clone() })
+        runtime.spawn(live(target.clone(), alive));
+        Connection { outbox, node: target.node.clone() }
     }
 
     /// Sends `commands` behind those of others.

@@ -14,6 +14,7 @@ use super::super::pool::Target;
 use super::connection::{Coming, Connection};
 use super::failure::Failure;
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime;
 use crate::store::ConnectionCount;
 
 /// Large reads at one time; a server works on one command after the other anyway.
@@ -71,7 +72,7 @@ impl Connections {
         {
             return Ok(connection.clone());
         }
-        let connection = Arc::new(Connection::open(target)?);
+        let connection = Arc::new(Connection::open(target, runtime::handle()?));
         *shared = Some(connection.clone());
         Ok(connection)
     }
@@ -80,7 +81,8 @@ impl Connections {
         let turn = acquire(&self.turns).await?;
         let connection = match self.usable_idle(target) {
             Some(connection) => connection,
-            None => Arc::new(Connection::open(target)?),
+            // With the read whose own it is, small ones don't wait for what comes over it.
+            None => Arc::new(Connection::open(target, runtime::handle_here()?)),
         };
         Ok(Own { connection, connections: self.clone(), _turn: turn })
     }

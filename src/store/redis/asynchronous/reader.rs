@@ -14,6 +14,7 @@ use super::super::read_job::{Position, ReadJob, Slots, Taken};
 use super::connections::Line;
 use super::failure::{Failure, Reason};
 use crate::error::{Error, Result};
+use crate::runtime;
 use crate::store::RowSink;
 
 /// Commands that are sent at once, and how often before the first are answered.
@@ -98,7 +99,7 @@ impl<'a> Reader<'a> {
             let replies = first.replies().await?;
             drop(turn);
             if line.is_own() {
-                tokio::task::yield_now().await;
+                runtime::give_way().await;
             }
             if self.take(&replies, node)? == Taken::HgetallWithheld {
                 // What follows was asked with the command that is refused, too.

@@ -16,6 +16,7 @@ use super::nodes::Cluster;
 use super::plan::{Attempt, Failure, Next, Plan, Step, at, in_general, lost_track};
 use super::reader::connection_order;
 use crate::error::{Error, Result};
+use crate::runtime;
 use crate::store::RowSink;
 
 pub(in super::super) struct AsyncClusterReader<'a> {
@@ -205,8 +206,8 @@ impl Link {
         {
             (self.replies, self.taken) = (coming.replies().await?, 0);
             if self.is_own() {
-                // Small reads on the same thread go first.
-                tokio::task::yield_now().await;
+                // Small reads go first.
+                runtime::give_way().await;
             }
         }
         Ok(())
