@@ -2,7 +2,7 @@
 //! servers on free ports, with timeouts so short that failures pass quickly.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -249,6 +249,37 @@ impl RedisCluster {
         for master in [to].into_iter().chain((0..self.masters).filter(|master| *master != to)) {
             self.nodes[master].call(&[b"CLUSTER", b"SETSLOT", slot.as_bytes(), b"NODE", id]);
         }
+    }
+
+    /// Waits until all nodes tell the same of all, and that the slot is with `owner`. A slot that
+    /// moves on before may end up with nobody: two masters that take one each, unaware of each
+    /// other, claim the same epoch.
+    pub fn agree(&self, slot: u32, owner: usize) {
+        eventually("the nodes agree", || {
+            let told = |node: &RedisServer| {
+                let nodes = node.call(&[b"CLUSTER", b"NODES"]).text();
+                let mut told: Vec<(String, String, Vec<String>)> = nodes
+                    .lines()
+                    .map(|line| {
+                        let words: Vec<&str> = line.split(' ').collect();
+                        let slots = words[8..].iter().filter(|slots| !slots.starts_with('['));
+                        (words[0].into(), words[6].into(), slots.map(|s| s.to_string()).collect())
+                    })
+                    .collect();
+                told.sort();
+                told
+            };
+            let first = told(&self.nodes[0]);
+            let epochs: HashSet<&String> = first.iter().map(|(_, epoch, _)| epoch).collect();
+            let has = |range: &String| {
+                let (start, end) = range.split_once('-').unwrap_or((range, range));
+                (start.parse().unwrap()..=end.parse().unwrap()).contains(&slot)
+            };
+            let mut lines = first.iter();
+            lines.any(|(id, _, slots)| *id == self.ids[owner] && slots.iter().any(has))
+                && epochs.len() == self.nodes.len()
+                && self.nodes.iter().all(|node| told(node) == first)
+        });
     }
 
     /// The master that serves `slot` at first.

@@ -230,6 +230,7 @@ fn no_key_is_missed_while_slots_move() {
     let (gone, slot) = (view("gone", 3), slot_of_tagged(&cluster));
     let mut from = cluster.home_of(slot);
     for turn in 0..12 {
+        cluster.agree(slot, from);
         // Others, so that the nodes take a while.
         write(&config, "p", &gone, "driver", ENTITIES);
         write(&config, "p", &gone, TAGGED, 600);
