@@ -1,7 +1,9 @@
 //! Spans on their way: gathered in bounded memory, sent in batches, lost where nobody takes them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::collector::Collector;
 use super::context::Ids;
@@ -27,8 +29,9 @@ pub(in super::super) struct Tracer {
     pub(super) store: &'static str,
     pub(super) project: String,
     every: Duration,
-    collector: Collector,
-    waiting: Mutex<Waiting>,
+    // Whoever has it sends.
+    collector: Arc<AsyncMutex<Collector>>,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 #[derive(Default)]
@@ -52,14 +55,14 @@ impl Tracer {
             store: settings.store,
             project: settings.project.clone(),
             every: settings.every,
-            collector: Collector::new(settings)?,
-            waiting: Mutex::default(),
+            collector: Arc::new(AsyncMutex::new(Collector::new(settings)?)),
+            waiting: Arc::default(),
         })
     }
 
     /// Keeps what has ended until it is sent.
     pub(super) fn keep(&self, ended: impl Iterator<Item = otlp::Span>) {
-        let mut waiting = self.lock();
+        let mut waiting = lock(&self.waiting);
         for span in ended {
             match waiting.spans.len() < MAX_WAITING {
                 true => waiting.spans.push(span),
@@ -75,28 +78,34 @@ impl Tracer {
             let pause = LOOK.min(self.every);
             tokio::time::sleep(pause).await;
             waited += pause;
-            if waited >= self.every || self.lock().spans.len() >= BATCH {
+            if waited >= self.every || lock(&self.waiting).spans.len() >= BATCH {
                 self.flush().await;
                 waited = Duration::ZERO;
             }
         }
     }
 
-    /// Sends what has gathered.
+    /// Sends what has gathered, after what somebody else is sending, whom nobody may wait for any
+    /// more.
     pub(in super::super) async fn flush(&self) {
-        let Waiting { mut spans, lost } = std::mem::take(&mut *self.lock());
-        if lost > 0 {
-            log::warn!("{lost} spans are lost: they come faster than they are taken");
-        }
-        while !spans.is_empty() {
-            let rest = spans.split_off(BATCH.min(spans.len()));
-            self.collector.send(spans).await;
-            spans = rest;
-        }
+        let (waiting, collector) = (self.waiting.clone(), self.collector.clone());
+        let send = async move {
+            let collector = collector.lock().await;
+            let Waiting { mut spans, lost } = std::mem::take(&mut *lock(&waiting));
+            if lost > 0 {
+                log::warn!("{lost} spans are lost: they come faster than they are taken");
+            }
+            while !spans.is_empty() {
+                let rest = spans.split_off(BATCH.min(spans.len()));
+                collector.send(spans).await;
+                spans = rest;
+            }
+        };
+        let _ = tokio::spawn(send).await;
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        // Whoever panicked pushed a span or did not.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    // Whoever panicked pushed a span or did not.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
