@@ -9,6 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use super::sampler::Sampler;
 use crate::config::{OnlineStoreConfig, RepoConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::server::percent;
 
 const MAX_EVERY: Duration = Duration::from_secs(3600);
 /// What OpenTelemetry calls a database that it has no name for.
@@ -109,25 +110,7 @@ fn url(name: &str, text: &str) -> Result<Url> {
 
 /// `name=value,name=value`, percent-encoded.
 fn pairs(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
-    let decoded = |text: &str| {
-        let mut bytes = Vec::with_capacity(text.len());
-        let mut rest = text.trim().as_bytes();
-        while let Some((&byte, after)) = rest.split_first() {
-            let code = after.get(..2).filter(|_| byte == b'%');
-            let code = code.and_then(|code| std::str::from_utf8(code).ok());
-            match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-                Some(code) => {
-                    bytes.push(code);
-                    rest = &after[2..];
-                }
-                None => {
-                    bytes.push(byte);
-                    rest = after;
-                }
-            }
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
+    let decoded = |text: &str| String::from_utf8_lossy(&percent::decoded(text.trim())).into_owned();
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
     pairs.map(move |(name, value)| (decoded(name), decoded(value)))
 }
