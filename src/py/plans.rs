@@ -187,6 +187,14 @@ impl Request {
         Ok(Request { features, full_feature_names, hash })
     }
 
+    /// Its references in a list that nobody else has; `None`: it is for a service.
+    fn list(&self, py: Python<'_>) -> PyResult<Option<Py<PyList>>> {
+        match &self.features {
+            Asked::References(references) => Ok(Some(PyList::new(py, references)?.unbind())),
+            Asked::Service(_) => Ok(None),
+        }
+    }
+
     /// The request with strings of its own.
     pub fn features(&self, py: Python<'_>) -> PyResult<Features> {
         Ok(match &self.features {
@@ -195,18 +203,6 @@ impl Request {
             ),
             Asked::Service(name) => Features::Service(name.extract(py)?),
         })
-    }
-
-    /// Whether `features` is a list of the very objects that this request was made of.
-    fn is_made_of(&self, features: &Bound<'_, PyAny>, full_feature_names: bool) -> bool {
-        match (&self.features, features.cast::<PyList>()) {
-            (Asked::References(ours), Ok(list)) => {
-                full_feature_names == self.full_feature_names
-                    && list.len() == ours.len()
-                    && list.iter().zip(ours).all(|(given, our)| given.is(our))
-            }
-            _ => false,
-        }
     }
 
     fn is_same(&self, other: &Request, py: Python<'_>) -> bool {
@@ -282,9 +278,16 @@ pub struct Plans(ProcessLocal<Mutex<Kept>>);
 #[derive(Default)]
 struct Kept {
     catalog: Option<Arc<Catalog>>,
-    by_hash: HashMap<isize, (Request, Arc<Prepared>)>,
-    // The hash of the request that was found or kept last.
-    last: isize,
+    by_hash: HashMap<isize, (Request, Arc<Planned>)>,
+    // What was found or kept last.
+    last: Option<Arc<Planned>>,
+}
+
+struct Planned {
+    // The references that were asked for; `None`: it was a service.
+    list: Option<Py<PyList>>,
+    full_feature_names: bool,
+    prepared: Arc<Prepared>,
 }
 
 impl Kept {
@@ -305,35 +308,46 @@ impl Plans {
         if !kept.is_of(catalog) {
             return None;
         }
-        let (known, prepared) = kept.by_hash.get(&request.hash)?;
-        let found = known.is_same(request, py).then(|| prepared.clone())?;
-        kept.last = request.hash;
-        Some(found)
+        let (known, planned) = kept.by_hash.get(&request.hash)?;
+        let found = known.is_same(request, py).then(|| planned.clone())?;
+        let prepared = found.prepared.clone();
+        kept.last = Some(found);
+        Some(prepared)
     }
 
-    /// What was prepared for the last request, if this one is a list of the same objects: a
-    /// caller that keeps its references is recognized without a look into them.
+    /// What was prepared for the last request, if this one is a list of the same references:
+    /// Python compares lists faster than anybody else could, who has to ask it for each element.
     pub fn find_last(
         &self,
         features: &Bound<'_, PyAny>,
         full_feature_names: bool,
         catalog: &Arc<Catalog>,
     ) -> Option<Arc<Prepared>> {
-        let kept = self.lock();
-        let (known, prepared) = kept.by_hash.get(&kept.last)?;
-        let is_last = kept.is_of(catalog) && known.is_made_of(features, full_feature_names);
-        is_last.then(|| prepared.clone())
+        let features = features.cast_exact::<PyList>().ok()?;
+        // Not locked while Python compares: classes derived from `str` may do so by Python code.
+        let last = self.lock().last.clone()?;
+        let list = last.list.as_ref()?.bind(features.py());
+        let is_last = last.full_feature_names == full_feature_names
+            && Arc::ptr_eq(&last.prepared.catalog, catalog)
+            && list.as_any().eq(features).unwrap_or(false);
+        is_last.then(|| last.prepared.clone())
     }
 
     /// Keeps what was prepared for `request`.
-    pub fn keep(&self, request: Request, prepared: &Arc<Prepared>) {
+    pub fn keep(&self, py: Python<'_>, request: Request, prepared: &Arc<Prepared>) -> PyResult<()> {
+        let planned = Arc::new(Planned {
+            list: request.list(py)?,
+            full_feature_names: request.full_feature_names,
+            prepared: prepared.clone(),
+        });
         let mut kept = self.lock();
         if !kept.is_of(&prepared.catalog) || kept.by_hash.len() >= MAX_PLANS {
             kept.by_hash.clear();
             kept.catalog = Some(prepared.catalog.clone());
         }
-        kept.last = request.hash;
-        kept.by_hash.insert(request.hash, (request, prepared.clone()));
+        kept.last = Some(planned.clone());
+        kept.by_hash.insert(request.hash, (request, planned));
+        Ok(())
     }
 
     // Held for a lookup or an insertion, in which no Python code runs: see `plain`.

@@ -116,7 +116,7 @@ impl Store {
             Ok::<_, Error>(CoreReader::new(plan, self.online()?.as_ref()))
         })?;
         let prepared = Arc::new(Prepared::new(py, reader, catalog));
-        self.plans.keep(request, &prepared);
+        self.plans.keep(py, request, &prepared)?;
         Ok(prepared)
     }
 

@@ -44,14 +44,15 @@ struct Shared {
 #[derive(Default)]
 struct State {
     // The one that was used last is used next, so that those that are not needed idle.
-    idle: Vec<Connection>,
+    #[expect(clippy::vec_box, reason = "they go in and out at every read, and are large")]
+    idle: Vec<Box<Connection>>,
     leased: usize,
     waiting: usize,
 }
 
 /// A connection that nobody else has. Dropping it closes the connection.
 pub(super) struct Lease {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     place: Place,
 }
 
@@ -153,7 +154,7 @@ impl Pool {
         }
         let Target { address, node, options, purpose, tls } = self.target.as_ref();
         let connection = Connection::open(address, node, options, tls.as_ref(), *purpose, call)?;
-        Ok(Lease { connection, place })
+        Ok(Lease { connection: Box::new(connection), place })
     }
 
     /// Closes the connections that nobody uses: one of their kind was found to be broken.
@@ -210,7 +211,7 @@ impl Lease {
 }
 
 impl Place {
-    fn give_back(mut self, mut connection: Connection) {
+    fn give_back(mut self, mut connection: Box<Connection>) {
         connection.rest();
         let mut state = self.shared.lock();
         self.is_left = true;

@@ -95,7 +95,7 @@ impl Primary {
     ) -> std::result::Result<(), Failure> {
         let pool = self.pool(call).map_err(Failure::unreachable)?;
         let mut lease = pool.take(call).map_err(|error| self.failed(&pool, error, true))?;
-        let outcome = reader.run(&mut lease.connection, sink, call);
+        let outcome = reader.run(&mut lease.connection, pool.node(), sink, call);
         let is_unreachable = !lease.connection.has_answered();
         lease.give_back();
         outcome.map_err(|error| self.failed(&pool, error, is_unreachable))

@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::RowSink;
 use crate::value::PackedBytes;
 
-/// Of so many hashes that are taken whole, one is looked at more closely.
-const LEARN_EVERY: usize = 64;
+/// Of so many hashes that are taken whole, one could be looked at more closely.
+const OFFER_EVERY: usize = 64;
 
 /// Room for the fields of one entity's hash, borrowed from a reply.
 pub(super) type Slots<'a> = Vec<Option<&'a [u8]>>;
@@ -160,8 +160,9 @@ impl<'a> ReadJob<'a> {
         }
         fill(layout, self.uses_hgetall(position), reply, slots)
             .map_err(|error| error.context(self.shown_key(position)))?;
-        if position.key.is_multiple_of(LEARN_EVERY)
+        if position.key.is_multiple_of(OFFER_EVERY)
             && self.uses_hgetall(position)
+            && layout.rule.is_curious()
             && let Some(hash) = reply.strings()
         {
             layout.rule.learn(hash, slots);

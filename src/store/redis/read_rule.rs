@@ -18,6 +18,8 @@ const LISTPACK_VALUE: usize = 64;
 const SPARE_BYTES: u32 = 1024;
 /// While HMGET is used, one read in so many takes whole hashes, to see what they are like now.
 const LOOK_EVERY: u32 = 1024;
+/// Of so many hashes that could be learned from, one is.
+const LEARN_EVERY: u32 = 16;
 /// Hashes heavier than this are not looked at again.
 const TOO_HEAVY: u32 = 64 << 10;
 
@@ -38,6 +40,7 @@ struct Seen {
     asked_bytes: AtomicU32,
     has_long_value: AtomicBool,
     reads: AtomicU32,
+    offers: AtomicU32,
 }
 
 impl ReadRule {
@@ -82,6 +85,12 @@ impl ReadRule {
         reads % LOOK_EVERY == LOOK_EVERY - 1
             && self.expected <= LISTPACK_FIELDS
             && self.seen.bytes.load(Ordering::Relaxed) <= TOO_HEAVY
+    }
+
+    /// Whether to [`learn`](Self::learn) from the hash at hand: from the first, and then from
+    /// one now and then.
+    pub(super) fn is_curious(&self) -> bool {
+        self.seen.offers.fetch_add(1, Ordering::Relaxed).is_multiple_of(LEARN_EVERY)
     }
 
     /// Takes note of a whole hash, field and value in turn, and of what was wanted of it.
@@ -172,6 +181,15 @@ mod tests {
         let looks = (0..3 * LOOK_EVERY).filter(|_| rule.uses_hgetall()).count();
 
         assert_eq!(looks, 3);
+    }
+
+    #[test]
+    fn the_first_hash_is_learned_from_and_then_one_now_and_then() {
+        let rule = ReadRule::new(ReadCommand::Auto, 4, 4);
+
+        assert!(rule.is_curious());
+        let later = (0..10 * LEARN_EVERY).filter(|_| rule.is_curious()).count();
+        assert_eq!(later, 10);
     }
 
     #[test]

@@ -38,14 +38,14 @@ impl<'a> Reader<'a> {
         self.last_chunk = 0;
     }
 
-    /// Reads all that is left to read.
+    /// Reads all that is left to read; `node` is the server, for messages.
     pub(super) fn run(
         &mut self,
         connection: &mut Connection,
+        node: &str,
         sink: &mut dyn RowSink,
         call: &Call<'_>,
     ) -> Result<()> {
-        let node = connection.node().clone();
         let mut spare: Slots<'static> = Vec::new();
         while let Some(position) = self.next_receive {
             if connection.outstanding() <= self.last_chunk {
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
             }
             let mut slots = reuse(spare);
             let reply = connection.receive(call)?;
-            let taken = self.job.take(position, reply, &mut slots, sink, &node)?;
+            let taken = self.job.take(position, reply, &mut slots, sink, node)?;
             spare = reuse(slots);
             match taken {
                 Taken::Row => self.next_receive = self.job.after(position),

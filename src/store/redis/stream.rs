@@ -4,6 +4,7 @@
 use std::hint;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{SockRef, TcpKeepalive};
@@ -183,12 +184,22 @@ fn cannot_connect(address: &Address, options: &Options, source: io::Error) -> Er
         .with_source(source)
 }
 
+// The system's own calls: the C library's look for cancelled threads at each.
+
+fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, buffer, RecvFlags::empty())?.1)
+}
+
+fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
+
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Tcp(stream) => receive(stream, buffer),
             Stream::Tls(stream) => stream.read(buffer),
-            Stream::Unix(stream) => stream.read(buffer),
+            Stream::Unix(stream) => receive(stream, buffer),
         }
     }
 }
@@ -196,9 +207,9 @@ impl Read for Stream {
 impl Write for Stream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write(buffer),
+            Stream::Tcp(stream) => send(stream, buffer),
             Stream::Tls(stream) => stream.write(buffer),
-            Stream::Unix(stream) => stream.write(buffer),
+            Stream::Unix(stream) => send(stream, buffer),
         }
     }
 
