@@ -48,11 +48,16 @@ impl Decider {
 
     /// Takes the rows of `batch`.
     pub fn observe(&mut self, batch: &CandidateBatch) -> Result<()> {
-        let rows = batch.keys.iter().zip(&batch.hashes).zip(&batch.candidates);
-        for ((key, &hash), &candidate) in rows {
-            self.observe_row(hash, key, candidate)?;
+        let CandidateBatch { keys, hashes, candidates } = batch;
+        let mut row = 0;
+        loop {
+            row = self.latest.observe_all(keys, hashes, candidates, row);
+            let (Some(&hash), Some(&candidate)) = (hashes.get(row), candidates.get(row)) else {
+                return Ok(());
+            };
+            self.observe_row(hash, keys.get(row), candidate)?;
+            row += 1;
         }
-        Ok(())
     }
 
     fn observe_row(&mut self, hash: u64, key: &[u8], candidate: Candidate) -> Result<()> {

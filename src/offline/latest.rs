@@ -4,6 +4,8 @@
 //! row. Feast's local engine sorts and keeps the first, which is the same up to ties in both
 //! timestamps, where its choice depends on the sort.
 
+use std::hint::black_box;
+
 use ahash::RandomState;
 use hashbrown::HashTable;
 
@@ -46,42 +48,123 @@ pub struct Candidate {
 /// The newest row so far of each entity, as many entities as fit.
 pub(super) struct Latest {
     limit_bytes: usize,
-    hasher: KeyHasher,
-    table: HashTable<u32>,
+    table: HashTable<Slot>,
     keys: PackedBytes,
     winners: Vec<Candidate>,
+}
+
+/// Where an entity is, and enough of its hash to find it by and to move it when the table grows:
+/// its key is somewhere else in memory.
+#[derive(Clone, Copy)]
+struct Slot {
+    hash: u32,
+    index: u32,
+}
+
+impl Slot {
+    fn spread(&self) -> u64 {
+        spread(self.hash)
+    }
+}
+
+/// Half of a hash. Shares on disk have eight bits of the hash in common, not these.
+fn half(hash: u64) -> u32 {
+    (hash ^ hash >> 32) as u32
+}
+
+/// What the table takes for a hash: it looks at the lowest and at the highest bits.
+fn spread(half: u32) -> u64 {
+    u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Latest {
     /// What an entity takes besides its key: its row, the end of its key, its slot.
     const ENTRY_BYTES: usize = size_of::<Candidate>() + size_of::<usize>();
-    const SLOT_BYTES: usize = size_of::<u32>() + 1;
+    const SLOT_BYTES: usize = size_of::<Slot>() + 1;
+    /// So many rows are looked up before the first of them is compared.
+    const LOOK_AHEAD: usize = 64;
 
     /// An empty table that is full at about `limit_bytes`, and holds at least one entity.
     pub fn new(limit_bytes: usize) -> Self {
         Latest {
             limit_bytes,
-            hasher: KeyHasher::default(),
             table: HashTable::new(),
             keys: PackedBytes::default(),
             winners: Vec::new(),
         }
     }
 
+    /// Takes the rows `start..` of the given, and says where it stopped: at the end, or at the
+    /// first of a new entity for which there is no room.
+    ///
+    /// Entities lie anywhere in memory. What some rows need is fetched from there all at once,
+    /// and only then looked at: that takes a fraction of the time of one row after the other.
+    pub fn observe_all(
+        &mut self,
+        keys: &PackedBytes,
+        hashes: &[u64],
+        candidates: &[Candidate],
+        start: usize,
+    ) -> usize {
+        let mut found = [None; Self::LOOK_AHEAD];
+        let end = hashes.len().min(candidates.len());
+        let mut row = start;
+        while row < end {
+            let ahead = &hashes[row..end.min(row + Self::LOOK_AHEAD)];
+            for (found, &hash) in found.iter_mut().zip(ahead) {
+                *found = self.look_up(hash);
+            }
+            self.fetch(&found[..ahead.len()]);
+            for found in &found[..ahead.len()] {
+                let (key, candidate) = (keys.get(row), candidates[row]);
+                match *found {
+                    Some(index) if self.keys.get(index as usize) == key => {
+                        self.compare(index, candidate);
+                    }
+                    _ if !self.observe(hashes[row], key, candidate) => return row,
+                    _ => {}
+                }
+                row += 1;
+            }
+        }
+        end
+    }
+
+    /// An entity of this hash; most likely the one that is meant.
+    fn look_up(&self, hash: u64) -> Option<u32> {
+        let half = half(hash);
+        self.table.find(spread(half), |slot| slot.hash == half).map(|slot| slot.index)
+    }
+
+    /// Has the processor fetch the entities.
+    fn fetch(&self, found: &[Option<u32>]) {
+        let entity = |index: &u32| {
+            let index = *index as usize;
+            let first = self.keys.get(index).first().copied().unwrap_or_default();
+            self.winners[index].row ^ u64::from(first)
+        };
+        black_box(found.iter().flatten().map(entity).fold(0, |all, one| all ^ one));
+    }
+
+    fn compare(&mut self, index: u32, candidate: Candidate) {
+        let winner = &mut self.winners[index as usize];
+        *winner = candidate.max(*winner);
+    }
+
     /// Takes a row. `false`: it is of a new entity, for which there is no room.
     #[must_use]
     pub fn observe(&mut self, hash: u64, key: &[u8], candidate: Candidate) -> bool {
-        let (known, hasher) = (&self.keys, &self.hasher);
-        if let Some(&index) = self.table.find(hash, |&index| known.get(index as usize) == key) {
-            let winner = &mut self.winners[index as usize];
-            *winner = candidate.max(*winner);
+        let (known, half) = (&self.keys, half(hash));
+        let is_key = |slot: &Slot| slot.hash == half && known.get(slot.index as usize) == key;
+        if let Some(&Slot { index, .. }) = self.table.find(spread(half), is_key) {
+            self.compare(index, candidate);
             return true;
         }
         let Ok(index) = u32::try_from(self.winners.len()) else { return false };
         if self.bytes() + Self::ENTRY_BYTES + key.len() > self.limit_bytes && index > 0 {
             return false;
         }
-        self.table.insert_unique(hash, index, |&index| hasher.hash(known.get(index as usize)));
+        self.table.insert_unique(spread(half), Slot { hash: half, index }, Slot::spread);
         self.keys.push(key);
         self.winners.push(candidate);
         true
