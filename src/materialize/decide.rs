@@ -1,5 +1,5 @@
-//! The first pass: keys and times of every row in the window, to the set of winning rows, or to
-//! whoever else wants them.
+//! The first pass: keys and times of every row in the window, to the winning rows, those of the
+//! newest part of the source first, or to whoever else wants them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -13,8 +13,8 @@ use super::workers::{finished, spawn_named, stopped};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::{
-    Candidate, CandidateBatch, Decider, KeyHasher, Moment, NullKeys, RowSet, Scan, ScanBatch,
-    Timestamps, null_keys,
+    Candidate, CandidateBatch, Decider, KeyHasher, Moment, NullKeys, Part, RowSet, Scan, ScanBatch,
+    Timestamps, null_keys, parts_by_time,
 };
 use crate::value::arrow::to_column;
 
@@ -32,68 +32,140 @@ pub(super) struct DecideOptions {
     pub skip_null_keys: bool,
 }
 
-/// What the first pass found.
+/// What the first pass saw.
 #[derive(Debug)]
 pub(super) struct Decision {
-    /// The winning rows.
-    pub rows: RowSet,
     /// How many rows were looked at.
     pub rows_read: u64,
     /// How many rows of the window have a null key.
     pub null_keys: u64,
 }
 
-/// Decides which rows of the view's source win. `searched` follows the reader through the source.
+/// Winning rows, to be read again.
+pub(super) struct Winners {
+    pub rows: RowSet,
+    /// The part of the source that all of them are in; `None`: they may be anywhere.
+    pub part: Option<Part>,
+}
+
+/// Decides which rows of the view's source win: of its newest part first, and as soon as a part is
+/// decided its winners go to `winners`. `searched` counts the rows that were looked at.
 pub(super) fn decide(
     plan: &ViewPlan,
     options: DecideOptions,
     searched: &AtomicU64,
+    winners: SyncSender<Winners>,
     call: &Call<'_>,
 ) -> Result<Decision> {
-    let mut decider = Decider::new(options.table_bytes);
+    // Nothing is written before it is known that every row has a key, if it must have one.
+    let parts = match options.skip_null_keys || plan.has_no_null_keys() {
+        true => parts_by_time(&plan.source, plan.event_column(), plan.window)?,
+        false => Vec::new(),
+    };
     let pass = FirstPass {
         plan,
+        parts: &parts,
         batch_bytes: options.batch_bytes,
         counts: &|event| plan.window.contains(event),
         searched,
     };
-    let (rows_read, null_keys) = pass.run(&mut |batch| decider.observe(batch), call)?;
+    let decider = Decider::new(options.table_bytes);
+    let mut settling = Settling { decider, source_rows: plan.source.rows(), winners };
+    let (rows_read, null_keys) = pass.run(&mut settling, call)?;
     if !options.skip_null_keys {
         let names: Vec<String> = plan.join_keys.iter().map(|key| key.name.clone()).collect();
         null_keys.require_none(&names)?;
     }
-    let mut rows = RowSet::new(plan.source.rows());
-    decider.finish(&mut rows, call)?;
-    Ok(Decision { rows, rows_read, null_keys: null_keys.count })
+    settling.finish(call)?;
+    Ok(Decision { rows_read, null_keys: null_keys.count })
+}
+
+/// Gives the winners of each part away when it ends.
+struct Settling {
+    decider: Decider,
+    source_rows: u64,
+    winners: SyncSender<Winners>,
+}
+
+impl Settling {
+    fn tell(winners: &SyncSender<Winners>, rows: RowSet, part: Option<Part>) -> Result<()> {
+        match rows.is_empty() {
+            true => Ok(()),
+            false => winners.send(Winners { rows, part }).map_err(|_| stopped()),
+        }
+    }
+
+    fn finish(self, call: &Call<'_>) -> Result<()> {
+        let mut rows = RowSet::new(self.source_rows);
+        self.decider.finish(&mut rows, call)?;
+        Self::tell(&self.winners, rows, None)
+    }
+}
+
+impl Observe for Settling {
+    fn rows(&mut self, batch: &CandidateBatch) -> Result<()> {
+        self.decider.observe(batch)
+    }
+
+    fn part_ends(&mut self, part: &Part) -> Result<()> {
+        let mut rows = RowSet::new(self.source_rows);
+        self.decider.settle(&mut rows);
+        Self::tell(&self.winners, rows, Some(part.clone()))
+    }
 }
 
 /// Takes the rows of a first pass.
-pub(crate) type Observe<'a> = dyn FnMut(&CandidateBatch) -> Result<()> + Send + 'a;
+pub(crate) trait Observe: Send {
+    /// Some more rows.
+    fn rows(&mut self, batch: &CandidateBatch) -> Result<()>;
+
+    /// All rows of `part` have come; those that are still to come are older.
+    fn part_ends(&mut self, _part: &Part) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(&CandidateBatch) -> Result<()> + Send> Observe for F {
+    fn rows(&mut self, batch: &CandidateBatch) -> Result<()> {
+        self(batch)
+    }
+}
 
 /// Keys and times of a view's source, read once.
 #[derive(Clone, Copy)]
 pub(crate) struct FirstPass<'a> {
     pub plan: &'a ViewPlan,
+    /// What is read in turn, each newer than the next; nothing: the source as it is.
+    pub parts: &'a [Part],
     /// Memory for one batch of rows.
     pub batch_bytes: usize,
     /// Whether a row of this event timestamp counts; within the plan's window in any case.
     pub counts: &'a (dyn Fn(Moment) -> bool + Sync),
-    /// Follows the reader through the source.
+    /// Counts the rows that the reader has come by.
     pub searched: &'a AtomicU64,
 }
 
+/// On its way from the reader to the observer.
+enum Step<'a> {
+    Rows(CandidateBatch),
+    PartEnds(&'a Part),
+}
+
 impl FirstPass<'_> {
-    /// Gives all rows that count and have a key to `observe`; says how many were looked at, and
+    /// Gives all rows that count and have a key to `observer`; says how many were looked at, and
     /// which have no key. One thread reads, another observes: for a table of entities each takes
     /// about as long as the other.
-    pub fn run(self, observe: &mut Observe<'_>, call: &Call<'_>) -> Result<(u64, NullKeys)> {
+    pub fn run(self, observer: &mut dyn Observe, call: &Call<'_>) -> Result<(u64, NullKeys)> {
         let (send, receive) = sync_channel(QUEUED_BATCHES);
         let (read, observed) = thread::scope(|scope| {
-            let observer = spawn_named(scope, "feastrs-decide", move || {
-                receive.iter().try_for_each(|batch| observe(&batch))
+            let observing = spawn_named(scope, "feastrs-decide", move || {
+                receive.iter().try_for_each(|step| match step {
+                    Step::Rows(batch) => observer.rows(&batch),
+                    Step::PartEnds(part) => observer.part_ends(part),
+                })
             });
             let read = Pass::new(self, send).run(call);
-            (read, observer.and_then(finished))
+            (read, observing.and_then(finished))
         });
         // The reader only sees that the observer has gone, and not why.
         observed?;
@@ -103,54 +175,71 @@ impl FirstPass<'_> {
 
 /// The reading side.
 struct Pass<'a> {
-    plan: &'a ViewPlan,
-    batch_bytes: usize,
-    counts: &'a (dyn Fn(Moment) -> bool + Sync),
-    searched: &'a AtomicU64,
-    table: SyncSender<CandidateBatch>,
+    of: FirstPass<'a>,
+    observer: SyncSender<Step<'a>>,
     hasher: KeyHasher,
     null_keys: NullKeys,
     rows_read: u64,
+    // What the rows that come now can't be past: others, which were newer, are settled.
+    newest: Option<Moment>,
 }
 
 impl<'a> Pass<'a> {
-    fn new(of: FirstPass<'a>, table: SyncSender<CandidateBatch>) -> Self {
-        let FirstPass { plan, batch_bytes, counts, searched } = of;
+    fn new(of: FirstPass<'a>, observer: SyncSender<Step<'a>>) -> Self {
         let (hasher, null_keys) = (KeyHasher::default(), NullKeys::default());
-        Pass { plan, batch_bytes, counts, searched, table, hasher, null_keys, rows_read: 0 }
+        Pass { of, observer, hasher, null_keys, rows_read: 0, newest: None }
     }
 
-    /// Sends all rows that count to the table, and says how many were looked at.
+    /// Sends all rows that count to the observer, and says how many were looked at.
     fn run(mut self, call: &Call<'_>) -> Result<(u64, NullKeys)> {
-        let (plan, searched) = (self.plan, self.searched);
+        let FirstPass { plan, parts, batch_bytes, .. } = self.of;
         let scan = Scan {
             source: &plan.source,
             columns: &plan.head,
             window: Some((plan.event_column(), plan.window)),
             keys: &[],
             rows: None,
-            batch_bytes: self.batch_bytes,
+            batch_bytes,
         };
-        scan.run(&mut |batch| {
-            call.check()?;
-            searched.store(batch.positions.last().map_or(0, |range| range.end), Ordering::Relaxed);
-            let candidates = self.candidates(&batch)?;
-            if candidates.candidates.is_empty() {
-                return Ok(());
+        if parts.is_empty() {
+            scan.run(&mut |batch| self.take(&batch, call))?;
+        }
+        for (number, part) in parts.iter().enumerate() {
+            self.newest = part.newest.filter(|_| number > 0);
+            scan.run_part(part, &mut |batch| self.take(&batch, call))?;
+            if number + 1 < parts.len() {
+                self.send(Step::PartEnds(part))?;
             }
-            self.table.send(candidates).map_err(|_| stopped())
-        })?;
+        }
         Ok((self.rows_read, self.null_keys))
     }
 
+    fn take(&mut self, batch: &ScanBatch, call: &Call<'_>) -> Result<()> {
+        call.check()?;
+        self.of.searched.fetch_add(batch.rows() as u64, Ordering::Relaxed);
+        let candidates = self.candidates(batch)?;
+        match candidates.candidates.is_empty() {
+            true => Ok(()),
+            false => self.send(Step::Rows(candidates)),
+        }
+    }
+
+    fn send(&self, step: Step<'a>) -> Result<()> {
+        self.observer.send(step).map_err(|_| stopped())
+    }
+
     fn candidates(&mut self, batch: &ScanBatch) -> Result<CandidateBatch> {
-        let head = Head::of(self.plan, &batch.columns)?;
+        let plan = self.of.plan;
+        let head = Head::of(plan, &batch.columns)?;
         let mut candidates = Vec::with_capacity(batch.rows());
         let mut inside = Vec::with_capacity(batch.rows());
         for (index, row) in batch.row_numbers().enumerate() {
             // Null event times are in no window: Feast's filter drops such rows too.
             let Some(event) = head.event.get(index) else { continue };
-            if (self.counts)(event) {
+            if self.newest.is_some_and(|newest| event > newest) {
+                return Err(newer_than_told(plan, row));
+            }
+            if (self.of.counts)(event) {
                 let created = head.created.as_ref().and_then(|created| created.get(index));
                 candidates.push(Candidate { event, created, row });
                 inside.push(index as u32);
@@ -161,7 +250,7 @@ impl<'a> Pass<'a> {
             return Ok(CandidateBatch::default());
         }
         let positions: Vec<u64> = candidates.iter().map(|candidate| candidate.row).collect();
-        let mut keys = self.plan.key_columns(head.keys, &inside, &positions, batch.rows())?;
+        let mut keys = plan.key_columns(head.keys, &inside, &positions, batch.rows())?;
         if let Some(nulls) = null_keys(&keys).filter(|nulls| nulls.null_count() > 0) {
             let kept: Vec<u32> = (0..candidates.len())
                 .filter(|&index| nulls.is_valid(index))
@@ -172,10 +261,23 @@ impl<'a> Pass<'a> {
             candidates = kept.iter().map(|&index| candidates[index as usize]).collect();
             keys = take_all(&keys, &kept)?;
         }
-        let keys = self.plan.encode_key_values(&keys, candidates.len())?;
+        let keys = plan.encode_key_values(&keys, candidates.len())?;
         let hashes = keys.iter().map(|key| self.hasher.hash(key)).collect();
         Ok(CandidateBatch { keys, hashes, candidates })
     }
+}
+
+#[cold]
+fn newer_than_told(plan: &ViewPlan, row: u64) -> Error {
+    Error::new(
+        ErrorKind::SourceInvalid,
+        format!(
+            "{} is newer than the file's own statistics of '{}' say; write the file anew with a \
+             writer that gets them right, or without them",
+            plan.source.locate(row),
+            plan.event_column()
+        ),
+    )
 }
 
 /// The leading columns of a batch: keys as the source has them, and times.
@@ -201,6 +303,11 @@ impl<'a> Head<'a> {
 }
 
 impl ViewPlan {
+    /// Whether the source says of itself that every row has a key.
+    fn has_no_null_keys(&self) -> bool {
+        self.join_keys.iter().all(|key| self.source.has_no_nulls(&key.source_name))
+    }
+
     /// The key columns at `rows` (of `len` in all) in the form that keys are encoded from.
     /// `positions` are the numbers of those rows in the source, for errors.
     pub(super) fn key_columns(

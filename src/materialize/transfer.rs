@@ -12,7 +12,7 @@ use super::plan::ViewPlan;
 use super::workers::stopped;
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
-use crate::offline::{KeyHasher, RowSet, Scan, ScanBatch};
+use crate::offline::{KeyHasher, Part, RowSet, Scan, ScanBatch};
 use crate::store::{OnlineStore, WriteBatch, WriteReport};
 use crate::value::PackedBytes;
 use crate::value::arrow::encode_values;
@@ -49,7 +49,9 @@ pub(crate) struct Reader<'a> {
     hasher: KeyHasher,
     batch_bytes: usize,
     write_rows: usize,
-    rows_done: u64,
+    // Where the scan has come to; how many rows of the source were told to be done with.
+    rows_done: Option<u64>,
+    rows_told: u64,
 }
 
 /// Pieces of a chunk that is not full yet.
@@ -71,11 +73,23 @@ impl<'a> Reader<'a> {
     ) -> Self {
         let pending = writers.iter().map(|_| Pending::default()).collect();
         let hasher = KeyHasher::default();
-        Reader { plan, writers, pending, hasher, batch_bytes, write_rows, rows_done: 0 }
+        let (rows_done, rows_told) = (None, 0);
+        Reader { plan, writers, pending, hasher, batch_bytes, write_rows, rows_done, rows_told }
     }
 
     /// Reads to the end, or until a writer has gone.
     pub fn run(mut self, winners: &RowSet, call: &Call<'_>) -> Result<()> {
+        self.transfer(winners, None, call)?;
+        self.finish()
+    }
+
+    /// Reads the rows in `winners`, all of which are in `part`, if there is one.
+    pub fn transfer(
+        &mut self,
+        winners: &RowSet,
+        part: Option<&Part>,
+        call: &Call<'_>,
+    ) -> Result<()> {
         let columns = self.plan.all_columns();
         let scan = Scan {
             source: &self.plan.source,
@@ -85,10 +99,19 @@ impl<'a> Reader<'a> {
             rows: Some(winners),
             batch_bytes: self.batch_bytes,
         };
-        scan.run(&mut |batch| {
+        self.rows_done = None;
+        let mut take = |batch: ScanBatch| {
             call.check()?;
             self.take(&batch, winners)
-        })?;
+        };
+        match part {
+            Some(part) => scan.run_part(part, &mut take),
+            None => scan.run(&mut take),
+        }
+    }
+
+    /// Gives the writers what is left.
+    pub fn finish(mut self) -> Result<()> {
         (0..self.writers.len()).try_for_each(|shard| self.flush(shard))
     }
 
@@ -103,15 +126,27 @@ impl<'a> Reader<'a> {
         for (index, (key, &row)) in keys.iter().zip(&rows).enumerate() {
             shards[self.hasher.shard(key, self.writers.len())].push((index, row));
         }
-        let end = batch.positions.last().map_or(0, |range| range.end);
+        let mut source_rows = self.rows_passed(batch);
         for (shard, members) in shards.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let mut chunk = self.piece(&head, features, &keys, members)?;
             chunk.positions = members.iter().map(|&(index, _)| positions[index]).collect();
-            chunk.source_rows = end.saturating_sub(self.rows_done);
-            self.rows_done = self.rows_done.max(end);
+            chunk.source_rows = std::mem::take(&mut source_rows);
             self.push(shard, chunk)?;
         }
         Ok(())
+    }
+
+    /// How many rows of the source are done with by `batch`: its own and those that were passed
+    /// over in front of it.
+    fn rows_passed(&mut self, batch: &ScanBatch) -> u64 {
+        let (Some(first), Some(last)) = (batch.positions.first(), batch.positions.last()) else {
+            return 0;
+        };
+        let passed = last.end - self.rows_done.unwrap_or(first.start);
+        self.rows_done = Some(last.end);
+        let passed = passed.min(self.plan.source.rows() - self.rows_told);
+        self.rows_told += passed;
+        passed
     }
 
     /// The `members` of a batch, each an index into `keys` and the row.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::decide::{DecideOptions, Decision, decide};
+use super::decide::{DecideOptions, Decision, Winners, decide};
 use super::ledger::Ledger;
 use super::news::Teller;
 use super::plan::ViewPlan;
@@ -118,8 +118,8 @@ impl ViewJob<'_> {
                 }));
             }
             let reader = spawn_named(scope, "feastrs-read", {
-                let (stop, call, searched) = (&stop, &worker_call, &searched);
-                move || stop.guard(|| self.read(plan, memory, writers, searched, call, news))
+                let (stop, searched) = (&stop, &searched);
+                move || stop.guard(|| self.read(plan, memory, writers, searched, stop, news))
             });
             let asked = self.listen(&hear, &stop, &searched, &mut tally);
             let ended = handles.into_iter().map(|handle| handle.and_then(finished)).collect();
@@ -138,7 +138,7 @@ impl ViewJob<'_> {
         })
     }
 
-    /// The reading thread: both passes. It holds a sender of news only so that the listener
+    /// The reading thread: the second pass, which follows the first. It holds a sender of news only so that the listener
     /// hears the end of everybody's work as one.
     fn read(
         &self,
@@ -146,18 +146,33 @@ impl ViewJob<'_> {
         memory: usize,
         writers: Vec<SyncSender<Chunk>>,
         searched: &AtomicU64,
-        call: &Call<'_>,
+        stop: &StopFlag<'_>,
         _news: Sender<Written>,
     ) -> Result<Decision> {
+        let call = &Call { deadline: self.call.deadline, interrupt: stop };
         let batch_bytes = (memory / 2 / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES);
         let options = DecideOptions {
             table_bytes: memory / 2,
             batch_bytes,
             skip_null_keys: self.config.materialization.skip_null_keys,
         };
-        let decision = decide(plan, options, searched, call)?;
-        Reader::new(plan, writers, batch_bytes, self.write_rows()).run(&decision.rows, call)?;
-        Ok(decision)
+        let mut reader = Reader::new(plan, writers, batch_bytes, self.write_rows());
+        let (decided, transferred) = thread::scope(|scope| {
+            // While one part is transferred, the next is decided, and no more.
+            let (send, receive) = sync_channel(0);
+            let search = spawn_named(scope, "feastrs-search", move || {
+                decide(plan, options, searched, send, call)
+            });
+            let transferred = receive
+                .into_iter()
+                .try_for_each(|Winners { rows, part }| reader.transfer(&rows, part.as_ref(), call));
+            (search.and_then(finished), transferred)
+        });
+        match (decided, transferred) {
+            (Err(error), Err(other)) if error.kind() == ErrorKind::Interrupted => Err(other),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(decision), Ok(())) => reader.finish().map(|()| decision),
+        }
     }
 
     /// Passes news on until all workers have ended; tells them to stop when the caller asks.

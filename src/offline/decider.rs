@@ -32,6 +32,10 @@ pub struct Decider {
     limit_bytes: usize,
     latest: Latest,
     spill: Option<Spill>,
+    // How many entities of the table are settled.
+    settled: usize,
+    // Rows that were told before the first were put on disk, where they are decided once more.
+    told: Vec<u64>,
 }
 
 impl Decider {
@@ -43,7 +47,17 @@ impl Decider {
     fn at_depth(depth: u32, limit_bytes: usize) -> Self {
         // A share that can't be divided again has to fit, whatever it takes.
         let limit = if depth < MAX_DEPTH { limit_bytes } else { usize::MAX };
-        Decider { depth, limit_bytes, latest: Latest::new(limit), spill: None }
+        let (latest, told) = (Latest::new(limit), Vec::new());
+        Decider { depth, limit_bytes, latest, spill: None, settled: 0, told }
+    }
+
+    /// Adds to `rows` those that win, whatever comes: the caller knows that rows which are still
+    /// to come are older than all so far. Each is told once.
+    pub fn settle(&mut self, rows: &mut RowSet) {
+        if self.spill.is_none() {
+            self.latest.rows_after(self.settled).for_each(|row| rows.insert(row));
+            self.settled = self.latest.len();
+        }
     }
 
     /// Takes the rows of `batch`.
@@ -74,7 +88,10 @@ impl Decider {
     fn put_aside(&mut self) -> Result<()> {
         let spill = match &mut self.spill {
             Some(spill) => spill,
-            None => self.spill.insert(Spill::new(self.depth)?),
+            None => {
+                self.told = self.latest.rows_after(0).take(self.settled).collect();
+                self.spill.insert(Spill::new(self.depth)?)
+            }
         };
         let hasher = KeyHasher::default();
         for (key, candidate) in self.latest.iter() {
@@ -84,16 +101,17 @@ impl Decider {
         Ok(())
     }
 
-    /// Adds the winning rows to `rows`.
+    /// Adds the winning rows to `rows`, but those that were told before.
     pub fn finish(mut self, rows: &mut RowSet, call: &Call<'_>) -> Result<()> {
         if self.spill.is_some() {
             self.put_aside()?;
         }
         let Some(spill) = self.spill.take() else {
-            self.latest.iter().for_each(|(_, winner)| rows.insert(winner.row));
+            self.settle(rows);
             return Ok(());
         };
         let (depth, limit_bytes) = (self.depth + 1, self.limit_bytes);
+        let told = std::mem::take(&mut self.told);
         drop(self);
         let hasher = KeyHasher::default();
         let mut taken = 0;
@@ -107,7 +125,9 @@ impl Decider {
                 decider.observe_row(hasher.hash(key), key, candidate)
             },
             |decider| decider.finish(rows, call),
-        )
+        )?;
+        told.into_iter().for_each(|row| rows.remove(row));
+        Ok(())
     }
 }
 
@@ -171,6 +191,40 @@ mod tests {
         // Room for some thousand entities, for a few, so that shares are divided again, and for one.
         for limit in [100_000, 300, 0] {
             assert_eq!(decide(&rows, limit), whole, "with {limit} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_settled_is_told_once_whatever_comes() {
+        // The newest rows come first, then older ones, some of entities that are known.
+        let names: Vec<String> =
+            (0..6_000).map(|index| format!("k{}", index * 7 % 2_000)).collect();
+        let rows: Vec<(&str, Candidate)> = names
+            .iter()
+            .enumerate()
+            .map(|(row, name)| (name.as_str(), candidate(-(row as i64 / 1_500), None, row as u64)))
+            .collect();
+        let whole = decide(&rows, usize::MAX);
+        let hasher = KeyHasher::default();
+        // Room for all, for more and for less than the newest part, and for one entity.
+        for limit in [usize::MAX, 150_000, 20_000, 0] {
+            let mut decider = Decider::new(limit);
+            let mut told = Vec::new();
+            for part in rows.chunks(1_500) {
+                for (key, candidate) in part {
+                    let hash = hasher.hash(key.as_bytes());
+                    decider.observe_row(hash, key.as_bytes(), *candidate).unwrap();
+                }
+                let mut set = RowSet::new(rows.len() as u64);
+                decider.settle(&mut set);
+                told.extend((0..rows.len() as u64).filter(|&row| set.contains(row)));
+            }
+            let mut set = RowSet::new(rows.len() as u64);
+            decider.finish(&mut set, &Call::unlimited()).unwrap();
+            told.extend((0..rows.len() as u64).filter(|&row| set.contains(row)));
+
+            told.sort_unstable();
+            assert_eq!(told, whole, "with {limit} bytes");
         }
     }
 

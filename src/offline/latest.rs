@@ -175,6 +175,16 @@ impl Latest {
         self.keys.iter().zip(self.winners.iter().copied())
     }
 
+    /// How many entities there are.
+    pub fn len(&self) -> usize {
+        self.winners.len()
+    }
+
+    /// The newest rows of the entities but the first `known`, in the order in which they came.
+    pub fn rows_after(&self, known: usize) -> impl Iterator<Item = u64> {
+        self.winners.iter().skip(known).map(|winner| winner.row)
+    }
+
     /// Forgets the entities and keeps the memory.
     pub fn clear(&mut self) {
         self.table.clear();

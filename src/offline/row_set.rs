@@ -24,6 +24,14 @@ impl RowSet {
         *word |= bit;
     }
 
+    /// Takes `row` out.
+    pub fn remove(&mut self, row: u64) {
+        if self.contains(row) {
+            self.words[(row / 64) as usize] &= !(1 << (row % 64));
+            self.len -= 1;
+        }
+    }
+
     /// Whether `row` is in the set.
     pub fn contains(&self, row: u64) -> bool {
         self.words.get((row / 64) as usize).is_some_and(|word| word & (1 << (row % 64)) != 0)
@@ -100,6 +108,9 @@ mod tests {
         assert_eq!([0, 63, 64, 65, 299].map(|row| set.rank(&before, row)), [0, 1, 2, 3, 3]);
         assert_eq!(set.mask(62..66).iter().collect::<Vec<_>>(), [false, true, true, false]);
         assert_eq!(set.mask(290..300).count_set_bits(), 1);
+        set.remove(64);
+        set.remove(65);
+        assert!(set.len() == 3 && !set.contains(64));
         assert!(!set.intersects(1..63) && !set.intersects(65..299) && !set.intersects(5..5));
     }
 }

@@ -19,6 +19,7 @@ use parquet::file::statistics::Statistics;
 
 use super::asof::{KeyBounds, KeyForm};
 use super::listing::FolderValue;
+use super::parts::Part;
 use super::row_set::RowSet;
 use super::source::{OpenFile, PinnedFile, SourceFiles};
 use super::timestamps::{TimeWindow, Timestamps};
@@ -88,10 +89,23 @@ impl<'a> Scan<'a> {
     /// Gives each batch to `take`, in the order of the rows, until it fails. Each
     /// file is compared with what was pinned before it is read and when it has been.
     pub fn run(&self, take: &mut Take<'_>) -> Result<()> {
-        let mut groups = self.source.files().iter().flat_map(|pinned| match self.spans(pinned) {
-            Ok(groups) => groups.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
-        });
+        let files = self.source.files().iter();
+        self.run_groups(files.flat_map(|pinned| flat(self.spans(pinned, |_| true))), take)
+    }
+
+    /// The same for one part of the source.
+    pub fn run_part(&self, part: &Part, take: &mut Take<'_>) -> Result<()> {
+        let files = self.source.files().iter().enumerate().filter(|(file, _)| part.has_file(*file));
+        let groups = files
+            .flat_map(|(file, pinned)| flat(self.spans(pinned, |group| part.has(file, group))));
+        self.run_groups(groups, take)
+    }
+
+    fn run_groups(
+        &self,
+        mut groups: impl Iterator<Item = Result<ScanGroup<'a>>>,
+        take: &mut Take<'_>,
+    ) -> Result<()> {
         // Bytes a row, as learned from the rows so far.
         let mut learned = None;
         let mut next = groups.next().transpose()?.map(|group| self.open(group)).transpose()?;
@@ -111,7 +125,7 @@ impl<'a> Scan<'a> {
 
     /// The row groups that [`Scan::run`] would read, in order: to be read by several at once.
     pub fn groups(&self) -> Result<Vec<ScanGroup<'a>>> {
-        let files = self.source.files().iter().map(|pinned| self.spans(pinned));
+        let files = self.source.files().iter().map(|pinned| self.spans(pinned, |_| true));
         Ok(files.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
@@ -151,10 +165,21 @@ impl<'a> Scan<'a> {
         root.is_some_and(|name| self.columns.contains(name))
     }
 
-    /// Rows to read of each row group that has any.
-    fn spans(&self, pinned: &'a PinnedFile) -> Result<Vec<ScanGroup<'a>>> {
+    /// The numbers of the row groups of a file that may have rows to read.
+    pub(super) fn group_numbers(&self, pinned: &PinnedFile) -> Result<Vec<usize>> {
+        let keep = self.groups_in_window(pinned)?;
+        Ok((0..keep.len()).filter(|&group| keep[group]).collect())
+    }
+
+    /// Rows to read of each row group that has any and is `wanted`.
+    fn spans(
+        &self,
+        pinned: &'a PinnedFile,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<ScanGroup<'a>>> {
         let mut keep = self.groups_in_window(pinned)?;
         self.keys.iter().for_each(|key| key.prune(pinned, &mut keep));
+        keep.iter_mut().enumerate().for_each(|(index, keep)| *keep &= wanted(index));
         let mut start = pinned.first_row;
         let mut groups = Vec::new();
         for (index, group) in pinned.metadata.metadata().row_groups().iter().enumerate() {
@@ -173,14 +198,31 @@ impl<'a> Scan<'a> {
     }
 
     fn groups_in_window(&self, pinned: &PinnedFile) -> Result<Vec<bool>> {
+        let groups = pinned.metadata.metadata().num_row_groups();
+        let (Some((_, window)), Some((mins, maxes))) = (self.window, self.event_bounds(pinned)?)
+        else {
+            return Ok(vec![true; groups]);
+        };
+        let may_match = |group| match (mins.get(group), maxes.get(group)) {
+            (Some(min), Some(max)) => min.micros <= window.end && max.micros >= window.start,
+            _ => true,
+        };
+        Ok((0..groups).map(may_match).collect())
+    }
+
+    /// The least and the greatest event timestamp of each row group of a file, as far as its
+    /// statistics tell; `None`: they don't, or no window is scanned.
+    pub(super) fn event_bounds(
+        &self,
+        pinned: &PinnedFile,
+    ) -> Result<Option<(Timestamps, Timestamps)>> {
         let groups = pinned.metadata.metadata().row_groups();
-        let all = vec![true; groups.len()];
-        let Some((column, window)) = self.window else { return Ok(all) };
+        let Some((column, _)) = self.window else { return Ok(None) };
         let metadata = &pinned.metadata;
         let Ok(statistics) =
             StatisticsConverter::try_new(column, metadata.schema(), metadata.parquet_schema())
         else {
-            return Ok(all);
+            return Ok(None);
         };
         // Writers disagree on how INT96 is ordered, so its statistics mean nothing.
         let usable = statistics.parquet_column_index().is_some_and(|index| {
@@ -189,15 +231,18 @@ impl<'a> Scan<'a> {
         let (true, Ok(mins), Ok(maxes)) =
             (usable, statistics.row_group_mins(groups), statistics.row_group_maxes(groups))
         else {
-            return Ok(all);
+            return Ok(None);
         };
         let mins = Timestamps::from_array(mins.as_ref(), column)?;
-        let maxes = Timestamps::from_array(maxes.as_ref(), column)?;
-        let may_match = |group| match (mins.get(group), maxes.get(group)) {
-            (Some(min), Some(max)) => min.micros <= window.end && max.micros >= window.start,
-            _ => true,
-        };
-        Ok((0..groups.len()).map(may_match).collect())
+        Ok(Some((mins, Timestamps::from_array(maxes.as_ref(), column)?)))
+    }
+}
+
+/// What came, one by one; or the one failure.
+fn flat<T>(found: Result<Vec<T>>) -> Vec<Result<T>> {
+    match found {
+        Ok(items) => items.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error)],
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// No moment is later.
+    pub const MAX: Moment = Moment { micros: i64::MAX, nanos: 999 };
+
     /// A moment of whole microseconds.
     pub fn from_micros(micros: i64) -> Self {
         Moment { micros, nanos: 0 }

@@ -18,7 +18,7 @@ use crate::materialize::decide::FirstPass;
 use crate::materialize::plan::ViewPlan;
 use crate::materialize::transfer::{Chunk, QUEUED_CHUNKS, Reader};
 use crate::materialize::workers::{StopFlag, finished, spawn_named};
-use crate::offline::{Decider, NullKeys, RowSet};
+use crate::offline::{CandidateBatch, Decider, NullKeys, RowSet};
 use crate::registry::FeatureView;
 use crate::store::OnlineStore;
 
@@ -120,7 +120,7 @@ impl ViewJob<'_> {
         let memory = megabytes.unwrap_or(usize::MAX).saturating_mul(1 << 20);
         let batch_bytes = (memory / 2 / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES);
         let counts = |event| coverage.contains(event);
-        let pass = FirstPass { plan, batch_bytes, counts: &counts, searched };
+        let pass = FirstPass { plan, parts: &[], batch_bytes, counts: &counts, searched };
         let found = self.search(pass, memory / 2, call)?;
         Reader::new(plan, vec![chunks], batch_bytes, CHUNK_ROWS).run(&found.rows, call)?;
         Ok(found)
@@ -131,12 +131,14 @@ impl ViewJob<'_> {
         let mut rows = RowSet::new(pass.plan.source.rows());
         if let Some(size) = self.request.sample {
             let mut sample = Sample::new(size, self.request.seed);
-            let (rows_read, null_keys) = pass.run(&mut |batch| sample.observe(batch), call)?;
+            let (rows_read, null_keys) =
+                pass.run(&mut |batch: &CandidateBatch| sample.observe(batch), call)?;
             let (entities, is_estimate) = sample.finish(&mut rows);
             return Ok(Searched { rows, rows_read, null_keys, entities, is_estimate });
         }
         let mut decider = Decider::new(table_bytes);
-        let (rows_read, null_keys) = pass.run(&mut |batch| decider.observe(batch), call)?;
+        let (rows_read, null_keys) =
+            pass.run(&mut |batch: &CandidateBatch| decider.observe(batch), call)?;
         decider.finish(&mut rows, call)?;
         let entities = rows.len();
         Ok(Searched { rows, rows_read, null_keys, entities, is_estimate: false })

@@ -5,6 +5,7 @@ mod example;
 mod faults;
 pub mod fixture;
 mod frames;
+mod parts;
 mod several;
 mod sources;
 mod winners;

@@ -1,0 +1,109 @@
+//! Sources whose row groups are of different times: the newest is written first, and yet every
+//! entity gets the newest of all of its rows, once.
+
+use std::collections::BTreeMap;
+
+use feastrs::ErrorKind;
+
+use super::fixture::{Repo, int_value, ints, micros};
+
+/// Row numbers and times that repeat, without a pattern.
+fn mixed(index: i64, modulus: i64) -> i64 {
+    (index.wrapping_mul(6_364_136_223_846_793_005) >> 33).rem_euclid(modulus)
+}
+
+/// Writes rows of driver and time, in that order; trips are their numbers.
+fn write(repo: &Repo, rows: &[(Option<i64>, i64)], group_rows: usize) {
+    repo.write_groups(
+        "stats.parquet",
+        vec![
+            ("driver", ints(rows.iter().map(|row| row.0))),
+            ("event_timestamp", micros(rows.iter().map(|row| Some(row.1)))),
+            ("trips", ints((0..rows.len() as i64).map(Some))),
+        ],
+        group_rows,
+    );
+}
+
+/// The time and the number of each driver's newest row.
+fn newest(rows: &[(Option<i64>, i64)]) -> BTreeMap<i64, (i64, Vec<u8>)> {
+    let mut newest: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for (number, &(driver, time)) in rows.iter().enumerate() {
+        let row = (time, number as i64);
+        newest.entry(driver.unwrap()).and_modify(|best| *best = row.max(*best)).or_insert(row);
+    }
+    newest.into_iter().map(|(driver, (time, number))| (driver, (time, int_value(number)))).collect()
+}
+
+#[test]
+fn every_entity_gets_its_newest_row_once_however_times_and_row_groups_lie() {
+    const ROWS: i64 = 30_000;
+    let by_time = |index: i64| index / 10;
+    let backwards = |index: i64| (ROWS - index) / 10;
+    let overlapping = |index: i64| index / 10 + mixed(index, 400);
+    let anyhow = |index: i64| mixed(index, 1_000);
+    let times: [fn(i64) -> i64; 4] = [by_time, backwards, overlapping, anyhow];
+    for (kind, time) in times.into_iter().enumerate() {
+        for (drivers, memory) in [(3_000, 256), (20_000, 256), (20_000, 1)] {
+            let mut repo = Repo::new();
+            repo.config.materialization.max_memory_mb = memory;
+            let rows: Vec<_> =
+                (0..ROWS).map(|index| (Some(mixed(index + 7, drivers)), time(index))).collect();
+            write(&repo, &rows, 2_500);
+
+            let report = repo.run(0, ROWS).unwrap();
+
+            let expected = newest(&rows);
+            let case = format!("times {kind}, {drivers} drivers, {memory} MB");
+            assert!(repo.trips(0..drivers) == expected, "{case}");
+            let view = &report.views[0];
+            assert_eq!((view.rows_read, view.rows_older), (ROWS as u64, 0), "{case}");
+            assert_eq!(view.entities_written, expected.len() as u64, "{case}");
+            let written: usize = repo.store.writes.lock().unwrap().iter().sum();
+            assert_eq!(written, expected.len(), "{case}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_written_where_a_row_of_any_part_has_no_key() {
+    let mut rows: Vec<_> = (0..1_000).map(|index| (Some(index), index)).collect();
+    rows[3].0 = None;
+    let mut repo = Repo::new();
+    write(&repo, &rows, 100);
+
+    assert_eq!(repo.run(0, 1_000).unwrap_err().kind(), ErrorKind::NullKey);
+    assert!(repo.store.rows.lock().unwrap().is_empty());
+
+    repo.config.materialization.skip_null_keys = true;
+    let report = repo.run(0, 1_000).unwrap();
+    assert_eq!((report.views[0].entities_written, report.views[0].null_keys), (999, 1));
+}
+
+#[test]
+fn statistics_that_are_wrong_are_found_out() {
+    let rows: Vec<_> = (0..1_000).map(|index| (Some(index % 50), 1_000_000 + index)).collect();
+    let repo = Repo::new();
+    write(&repo, &rows, 100);
+    let path = repo.dir.path().join("stats.parquet");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let length: [u8; 4] = bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap();
+    let footer = bytes.len() - 8 - u32::from_le_bytes(length) as usize;
+    // The last row of the third group, says the footer, is some rows older than it is.
+    let (told, lie) = (1_000_299_i64.to_le_bytes(), 1_000_290_i64.to_le_bytes());
+    let mut lies = 0;
+    for start in footer..bytes.len() - 8 {
+        if bytes[start..start + 8] == told {
+            bytes[start..start + 8].copy_from_slice(&lie);
+            lies += 1;
+        }
+    }
+    assert!(lies > 0);
+    std::fs::write(&path, bytes).unwrap();
+
+    let error = repo.run(0, i64::MAX).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::SourceInvalid);
+    assert!(error.to_string().contains("row 291 of file"), "{error}");
+    assert!(!repo.events().iter().any(|event| event.contains("from")), "{:?}", repo.events());
+}
