@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -156,6 +157,8 @@ class Materializations:
                 client.execute_command("ACL", "SETUSER", "default", "+restore")
         without = {"feast": found["feast"], "feastrs": ours}
         self.report("the same, where RESTORE is forbidden", without, correct, target=22)
+        name = f"{twins.title}: HSET, whatever is there"
+        self.bound(name, twins, list(_hsets(twins)), without, at_most=1.67)
         self.rounds = kept
 
     def report(
@@ -223,8 +226,8 @@ class Materializations:
         return str(repo.folder)
 
 
-def _dumps(twins: Twins) -> Iterator[list[tuple[bytes, bytes]]]:
-    """Keys and serialized hashes of our store, so many at a time."""
+def _chunks(twins: Twins, command: str) -> Iterator[list[tuple[bytes, Any]]]:
+    """Keys of our store and what `command` says of them, so many at a time."""
     with twins.ours.redis() as client:
         client.config_set("rdbcompression", "no")
         keys = list(client.scan_iter(count=5000))
@@ -235,20 +238,27 @@ def _dumps(twins: Twins) -> Iterator[list[tuple[bytes, bytes]]]:
             some = keys[first : first + CHUNK]
             pipeline = client.pipeline(transaction=False)
             for key in some:
-                pipeline.dump(key)
+                pipeline.execute_command(command, key)
             yield list(zip(some, pipeline.execute(), strict=True))
         client.config_set("rdbcompression", "yes")
 
 
 def _restores(twins: Twins) -> Iterator[tuple[bytes, int]]:
     pack = _packer()
-    for rows in _dumps(twins):
+    for rows in _chunks(twins, "DUMP"):
         yield b"".join(pack("RESTORE", key, 0, payload) for key, payload in rows), len(rows)
+
+
+def _hsets(twins: Twins) -> Iterator[tuple[bytes, int]]:
+    pack = _packer()
+    for rows in _chunks(twins, "HGETALL"):
+        hashes = ((key, itertools.chain.from_iterable(fields.items())) for key, fields in rows)
+        yield b"".join(pack("HSET", key, *pairs) for key, pairs in hashes), len(rows)
 
 
 def _replacements(twins: Twins) -> Iterator[tuple[bytes, int]]:
     pack = _packer()
-    for rows in _dumps(twins):
+    for rows in _chunks(twins, "DUMP"):
         looks = [pack("PTTL", key) + pack("HGETALL", key) for key, _ in rows]
         writes = [pack("RESTORE", key, 0, payload, "REPLACE") for key, payload in rows]
         yield b"".join([pack("WATCH", *(key for key, _ in rows)), *looks]), 1 + 2 * len(rows)

@@ -180,14 +180,14 @@ struct Pass<'a> {
     hasher: KeyHasher,
     null_keys: NullKeys,
     rows_read: u64,
-    // What the rows that come now can't be past: others, which were newer, are settled.
-    newest: Option<Moment>,
+    // The part that is being read, where rows are settled by what is known of parts.
+    part: Option<&'a Part>,
 }
 
 impl<'a> Pass<'a> {
     fn new(of: FirstPass<'a>, observer: SyncSender<Step<'a>>) -> Self {
         let (hasher, null_keys) = (KeyHasher::default(), NullKeys::default());
-        Pass { of, observer, hasher, null_keys, rows_read: 0, newest: None }
+        Pass { of, observer, hasher, null_keys, rows_read: 0, part: None }
     }
 
     /// Sends all rows that count to the observer, and says how many were looked at.
@@ -205,7 +205,7 @@ impl<'a> Pass<'a> {
             scan.run(&mut |batch| self.take(&batch, call))?;
         }
         for (number, part) in parts.iter().enumerate() {
-            self.newest = part.newest.filter(|_| number > 0);
+            self.part = (parts.len() > 1).then_some(part);
             scan.run_part(part, &mut |batch| self.take(&batch, call))?;
             if number + 1 < parts.len() {
                 self.send(Step::PartEnds(part))?;
@@ -236,8 +236,8 @@ impl<'a> Pass<'a> {
         for (index, row) in batch.row_numbers().enumerate() {
             // Null event times are in no window: Feast's filter drops such rows too.
             let Some(event) = head.event.get(index) else { continue };
-            if self.newest.is_some_and(|newest| event > newest) {
-                return Err(newer_than_told(plan, row));
+            if self.part.is_some_and(|part| !part.may_have(event)) {
+                return Err(not_as_told(plan, row));
             }
             if (self.of.counts)(event) {
                 let created = head.created.as_ref().and_then(|created| created.get(index));
@@ -268,12 +268,12 @@ impl<'a> Pass<'a> {
 }
 
 #[cold]
-fn newer_than_told(plan: &ViewPlan, row: u64) -> Error {
+fn not_as_told(plan: &ViewPlan, row: u64) -> Error {
     Error::new(
         ErrorKind::SourceInvalid,
         format!(
-            "{} is newer than the file's own statistics of '{}' say; write the file anew with a \
-             writer that gets them right, or without them",
+            "{} is newer or older than the file's own statistics of '{}' say; write the file anew \
+             with a writer that gets them right, or without them",
             plan.source.locate(row),
             plan.event_column()
         ),

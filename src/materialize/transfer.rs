@@ -50,7 +50,7 @@ pub(crate) struct Reader<'a> {
     batch_bytes: usize,
     write_rows: usize,
     // Where the scan has come to; how many rows of the source were told to be done with.
-    rows_done: Option<u64>,
+    rows_done: u64,
     rows_told: u64,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
     ) -> Self {
         let pending = writers.iter().map(|_| Pending::default()).collect();
         let hasher = KeyHasher::default();
-        let (rows_done, rows_told) = (None, 0);
+        let (rows_done, rows_told) = (0, 0);
         Reader { plan, writers, pending, hasher, batch_bytes, write_rows, rows_done, rows_told }
     }
 
@@ -99,7 +99,6 @@ impl<'a> Reader<'a> {
             rows: Some(winners),
             batch_bytes: self.batch_bytes,
         };
-        self.rows_done = None;
         let mut take = |batch: ScanBatch| {
             call.check()?;
             self.take(&batch, winners)
@@ -136,14 +135,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// How many rows of the source are done with by `batch`: its own and those that were passed
-    /// over in front of it.
+    /// How many rows of the source are done with by `batch`: its own and those of its row group
+    /// that were passed over in front of it.
     fn rows_passed(&mut self, batch: &ScanBatch) -> u64 {
-        let (Some(first), Some(last)) = (batch.positions.first(), batch.positions.last()) else {
-            return 0;
-        };
-        let passed = last.end - self.rows_done.unwrap_or(first.start);
-        self.rows_done = Some(last.end);
+        let Some(last) = batch.positions.last() else { return 0 };
+        let is_further = (batch.group_start..last.end).contains(&self.rows_done);
+        let from = if is_further { self.rows_done } else { batch.group_start };
+        let passed = last.end - from;
+        self.rows_done = last.end;
         let passed = passed.min(self.plan.source.rows() - self.rows_told);
         self.rows_told += passed;
         passed

@@ -138,8 +138,8 @@ impl ViewJob<'_> {
         })
     }
 
-    /// The reading thread: the second pass, which follows the first. It holds a sender of news only so that the listener
-    /// hears the end of everybody's work as one.
+    /// The reading thread: the second pass, which follows the first. It holds a sender of news
+    /// only so that the listener hears the end of everybody's work as one.
     fn read(
         &self,
         plan: &ViewPlan,
@@ -161,11 +161,13 @@ impl ViewJob<'_> {
             // While one part is transferred, the next is decided, and no more.
             let (send, receive) = sync_channel(0);
             let search = spawn_named(scope, "feastrs-search", move || {
-                decide(plan, options, searched, send, call)
+                stop.guard(|| decide(plan, options, searched, send, call))
             });
-            let transferred = receive
-                .into_iter()
-                .try_for_each(|Winners { rows, part }| reader.transfer(&rows, part.as_ref(), call));
+            let mut found = receive.into_iter();
+            let mut transfer =
+                |Winners { rows, part }: Winners| reader.transfer(&rows, part.as_ref(), call);
+            let transferred = stop.guard(|| found.try_for_each(&mut transfer));
+            drop(found);
             (search.and_then(finished), transferred)
         });
         match (decided, transferred) {

@@ -18,11 +18,16 @@ const MAX_FAR_PARTS: u64 = 8;
 pub struct Part {
     // The number of the file, and that of the group within it.
     groups: HashSet<(usize, usize)>,
-    /// No row's event timestamp is past this; `None`: nothing is known.
-    pub newest: Option<Moment>,
+    // Between which event timestamps its rows lie; `None`: nothing is known.
+    bounds: Option<(Moment, Moment)>,
 }
 
 impl Part {
+    /// Whether a row of this event timestamp can be in it, as far as is known.
+    pub fn may_have(&self, event: Moment) -> bool {
+        self.bounds.is_none_or(|(oldest, newest)| event >= oldest && event <= newest)
+    }
+
     /// Whether it has a group of file `file`.
     pub(super) fn has_file(&self, file: usize) -> bool {
         self.groups.iter().any(|(of, _)| *of == file)
@@ -72,27 +77,32 @@ fn divide(mut groups: Vec<Dated>, max_parts: u64) -> Vec<Part> {
     // What nothing is known of may be as new as anything.
     groups.sort_by_key(|group| std::cmp::Reverse(group.bounds.map_or(Moment::MAX, |(_, max)| max)));
     let mut parts = Vec::new();
-    let (mut part, mut part_rows, mut oldest) = (Part::default(), 0, Some(Moment::MAX));
+    let (mut part, mut part_rows) = (Part::default(), 0);
     let mut left = groups.into_iter().peekable();
     while let Some(Dated { group, rows, bounds }) = left.next() {
-        if part.groups.is_empty() {
-            part.newest = bounds.map(|(_, max)| max);
-        }
+        part.bounds = match part.groups.is_empty() {
+            true => bounds,
+            // The first of a part is the one with the newest rows.
+            false => part.bounds.zip(bounds).map(|(all, one)| (all.0.min(one.0), all.1)),
+        };
         part.groups.insert(group);
         part_rows += rows;
-        oldest = oldest.zip(bounds).map(|(oldest, (min, _))| oldest.min(min));
-        let next = left.peek().map(|next| next.bounds.map(|(_, max)| max));
-        let is_newer = matches!((oldest, next), (Some(oldest), Some(Some(next))) if next < oldest);
+        let next = left.peek().map(|next| next.bounds);
+        let is_newer = match (part.bounds, next) {
+            (Some((oldest, _)), Some(Some((_, next)))) => next < oldest,
+            _ => false,
+        };
         if next.is_none() || is_newer && part_rows >= worth {
             parts.push(std::mem::take(&mut part));
-            (part_rows, oldest) = (0, Some(Moment::MAX));
+            part_rows = 0;
         }
     }
     parts
 }
 
 impl SourceFiles {
-    /// Whether the statistics of `column` say that it has no nulls.
+    /// Whether `column` has no nulls, and nothing that is taken for one: as far as its statistics
+    /// tell, which count no NaN.
     pub fn has_no_nulls(&self, column: &str) -> bool {
         self.files().iter().all(|file| has_no_nulls(file, column))
     }
@@ -104,6 +114,9 @@ fn has_no_nulls(file: &PinnedFile, column: &str) -> bool {
     let mut leaves = (0..schema.num_columns())
         .filter(|&leaf| schema.column(leaf).path().parts().first().is_some_and(|p| p == column));
     let (Some(leaf), None) = (leaves.next(), leaves.next()) else { return false };
+    if file.column_type(column).is_none_or(|data_type| data_type.is_floating()) {
+        return false;
+    }
     metadata.row_groups().iter().all(|group| {
         let statistics = group.column(leaf).statistics();
         statistics.is_some_and(|found| found.null_count_opt() == Some(0))

@@ -71,6 +71,8 @@ pub struct ScanBatch {
     pub columns: Vec<ArrayRef>,
     /// Numbers of the rows within the source, in order; together as many as rows.
     pub positions: Vec<Range<u64>>,
+    /// The number of the first row of the row group that they are in.
+    pub group_start: u64,
 }
 
 impl ScanBatch {
@@ -356,7 +358,7 @@ impl GroupReader<'_> {
                 let positions = group.advance(batch.num_rows() as u64);
                 self.learn(&batch);
                 let columns = self.arrange(&batch)?;
-                take(ScanBatch { columns, positions })?;
+                take(ScanBatch { columns, positions, group_start: group.first_row })?;
                 let better = self.batch_rows(group.index);
                 if better * 2 < batch_rows || better / 4 > batch_rows {
                     break;

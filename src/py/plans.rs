@@ -322,15 +322,15 @@ impl Plans {
         features: &Bound<'_, PyAny>,
         full_feature_names: bool,
         catalog: &Arc<Catalog>,
-    ) -> Option<Arc<Prepared>> {
-        let features = features.cast_exact::<PyList>().ok()?;
+    ) -> PyResult<Option<Arc<Prepared>>> {
+        let Ok(features) = features.cast_exact::<PyList>() else { return Ok(None) };
         // Not locked while Python compares: classes derived from `str` may do so by Python code.
-        let last = self.lock().last.clone()?;
-        let list = last.list.as_ref()?.bind(features.py());
+        let Some(last) = self.lock().last.clone() else { return Ok(None) };
+        let Some(list) = &last.list else { return Ok(None) };
         let is_last = last.full_feature_names == full_feature_names
             && Arc::ptr_eq(&last.prepared.catalog, catalog)
-            && list.as_any().eq(features).unwrap_or(false);
-        is_last.then(|| last.prepared.clone())
+            && list.bind(features.py()).as_any().eq(features)?;
+        Ok(is_last.then(|| last.prepared.clone()))
     }
 
     /// Keeps what was prepared for `request`.

@@ -102,7 +102,7 @@ impl Store {
         full_feature_names: bool,
     ) -> PyResult<Arc<Prepared>> {
         let catalog = self.present_catalog(py)?;
-        if let Some(prepared) = self.plans.find_last(features, full_feature_names, &catalog) {
+        if let Some(prepared) = self.plans.find_last(features, full_feature_names, &catalog)? {
             return Ok(prepared);
         }
         let request = Request::new(features, full_feature_names)?;

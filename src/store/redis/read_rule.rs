@@ -87,10 +87,12 @@ impl ReadRule {
             && self.seen.bytes.load(Ordering::Relaxed) <= TOO_HEAVY
     }
 
-    /// Whether to [`learn`](Self::learn) from the hash at hand: from the first, and then from
-    /// one now and then.
+    /// Whether to [`learn`](Self::learn) from the hash at hand: from the first, then from one now
+    /// and then, and from each that is taken whole only to see what it is like.
     pub(super) fn is_curious(&self) -> bool {
-        self.seen.offers.fetch_add(1, Ordering::Relaxed).is_multiple_of(LEARN_EVERY)
+        let is_first = self.seen.fields.load(Ordering::Relaxed) == 0;
+        let offers = self.seen.offers.fetch_add(1, Ordering::Relaxed);
+        is_first || offers.is_multiple_of(LEARN_EVERY) || !self.pays()
     }
 
     /// Takes note of a whole hash, field and value in turn, and of what was wanted of it.
@@ -187,9 +189,12 @@ mod tests {
     fn the_first_hash_is_learned_from_and_then_one_now_and_then() {
         let rule = ReadRule::new(ReadCommand::Auto, 4, 4);
 
-        assert!(rule.is_curious());
+        assert!(rule.is_curious() && rule.is_curious(), "nothing is learned yet");
+        learn(&rule, &[&b"123456789"[..]; 4], 4);
         let later = (0..10 * LEARN_EVERY).filter(|_| rule.is_curious()).count();
         assert_eq!(later, 10);
+        learn(&rule, &[&[1; 6000][..]; 5], 0);
+        assert!(!rule.pays() && (0..10).all(|_| rule.is_curious()));
     }
 
     #[test]

@@ -25,6 +25,12 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
+/// Where the other side has gone, an error, not a signal. Apple's systems know that of the socket.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+
 pub(super) enum Stream {
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
@@ -191,7 +197,7 @@ fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+    Ok(rustix::net::send(socket, bytes, NO_SIGNAL)?)
 }
 
 impl Read for Stream {

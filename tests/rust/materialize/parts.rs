@@ -2,10 +2,19 @@
 //! entity gets the newest of all of its rows, once.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
+use arrow_array::{ArrayRef, Float64Array, StringArray};
 use feastrs::ErrorKind;
+use feastrs::call::Call;
+use feastrs::materialize::{MaterializeRequest, NoProgress, Window, materialize};
+use feastrs::store::{
+    DeletedView, OnlineStore, Scope, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport,
+};
 
-use super::fixture::{Repo, int_value, ints, micros};
+use super::fixture::{MemoryLedger, MemoryStore, Repo, first_failure, int_value, ints, micros};
 
 /// Row numbers and times that repeat, without a pattern.
 fn mixed(index: i64, modulus: i64) -> i64 {
@@ -67,43 +76,113 @@ fn every_entity_gets_its_newest_row_once_however_times_and_row_groups_lie() {
 
 #[test]
 fn nothing_is_written_where_a_row_of_any_part_has_no_key() {
-    let mut rows: Vec<_> = (0..1_000).map(|index| (Some(index), index)).collect();
-    rows[3].0 = None;
-    let mut repo = Repo::new();
-    write(&repo, &rows, 100);
+    const ROWS: i64 = 20_000;
+    let number = |index: i64| (index != 3).then_some(index);
+    let integers = ints((0..ROWS).map(number));
+    let floats = (0..ROWS).map(|index| number(index).map_or(f64::NAN, |number| number as f64));
+    let floats: ArrayRef = Arc::new(floats.collect::<Float64Array>());
+    for keys in [integers, floats] {
+        let mut repo = Repo::new();
+        repo.config.materialization.online_write_batch_size = Some(10);
+        let columns = vec![
+            ("driver", keys),
+            ("event_timestamp", micros((0..ROWS).map(Some))),
+            ("trips", ints((0..ROWS).map(Some))),
+        ];
+        repo.write_groups("stats.parquet", columns, 5_000);
 
-    assert_eq!(repo.run(0, 1_000).unwrap_err().kind(), ErrorKind::NullKey);
-    assert!(repo.store.rows.lock().unwrap().is_empty());
+        assert_eq!(repo.run(0, ROWS).unwrap_err().kind(), ErrorKind::NullKey);
+        assert!(repo.store.rows.lock().unwrap().is_empty());
 
-    repo.config.materialization.skip_null_keys = true;
-    let report = repo.run(0, 1_000).unwrap();
-    assert_eq!((report.views[0].entities_written, report.views[0].null_keys), (999, 1));
+        repo.config.materialization.skip_null_keys = true;
+        let report = repo.run(0, ROWS).unwrap();
+        assert_eq!((report.views[0].entities_written, report.views[0].null_keys), (19_999, 1));
+    }
 }
 
-#[test]
-fn statistics_that_are_wrong_are_found_out() {
-    let rows: Vec<_> = (0..1_000).map(|index| (Some(index % 50), 1_000_000 + index)).collect();
-    let repo = Repo::new();
-    write(&repo, &rows, 100);
+/// Replaces a time in the footer of `stats.parquet`.
+fn lie(repo: &Repo, told: i64, lie: i64) {
     let path = repo.dir.path().join("stats.parquet");
     let mut bytes = std::fs::read(&path).unwrap();
     let length: [u8; 4] = bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap();
     let footer = bytes.len() - 8 - u32::from_le_bytes(length) as usize;
-    // The last row of the third group, says the footer, is some rows older than it is.
-    let (told, lie) = (1_000_299_i64.to_le_bytes(), 1_000_290_i64.to_le_bytes());
     let mut lies = 0;
     for start in footer..bytes.len() - 8 {
-        if bytes[start..start + 8] == told {
-            bytes[start..start + 8].copy_from_slice(&lie);
+        if bytes[start..start + 8] == told.to_le_bytes() {
+            bytes[start..start + 8].copy_from_slice(&lie.to_le_bytes());
             lies += 1;
         }
     }
     assert!(lies > 0);
     std::fs::write(&path, bytes).unwrap();
+}
 
-    let error = repo.run(0, i64::MAX).unwrap_err();
+#[test]
+fn statistics_that_are_wrong_are_found_out() {
+    // The last row of the third group, or the first of the last one, is another than they say.
+    for (told, instead, row) in [(1_000_299, 1_000_290, 291), (1_000_900, 1_000_902, 900)] {
+        let rows: Vec<_> = (0..1_000).map(|index| (Some(index % 50), 1_000_000 + index)).collect();
+        let repo = Repo::new();
+        write(&repo, &rows, 100);
+        lie(&repo, told, instead);
 
-    assert_eq!(error.kind(), ErrorKind::SourceInvalid);
-    assert!(error.to_string().contains("row 291 of file"), "{error}");
-    assert!(!repo.events().iter().any(|event| event.contains("from")), "{:?}", repo.events());
+        let error = repo.run(0, i64::MAX).unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::SourceInvalid);
+        assert!(error.to_string().contains(&format!("row {row} of file")), "{error}");
+        assert!(!repo.events().iter().any(|event| event.contains("from")), "{:?}", repo.events());
+    }
+}
+
+/// Takes its time.
+struct Slow(MemoryStore);
+
+impl OnlineStore for Slow {
+    fn reader(&self, groups: &[StoredGroup]) -> Arc<dyn StoreReader> {
+        self.0.reader(groups)
+    }
+
+    fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> feastrs::Result<WriteReport> {
+        thread::sleep(Duration::from_millis(10));
+        self.0.write(batch, call)
+    }
+
+    fn delete(&self, views: &[DeletedView], scope: Scope, call: &Call<'_>) -> feastrs::Result<u64> {
+        self.0.delete(views, scope, call)
+    }
+
+    fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> feastrs::Result<()> {
+        self.0.prepare(views, call)
+    }
+}
+
+#[test]
+fn a_search_that_fails_ends_what_is_being_written() {
+    const ROWS: i64 = 40_000;
+    let mut repo = Repo::new();
+    repo.config.materialization.online_write_batch_size = Some(100);
+    let key = |index: i64| if index == 3 { "three".to_owned() } else { index.to_string() };
+    let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..ROWS).map(key)));
+    let columns = vec![
+        ("driver", keys),
+        ("event_timestamp", micros((0..ROWS).map(Some))),
+        ("trips", ints((0..ROWS).map(Some))),
+    ];
+    repo.write_groups("stats.parquet", columns, 20_000);
+    let store = Slow(MemoryStore::default());
+    let ledger = MemoryLedger { catalog: repo.catalog(), events: Mutex::default() };
+    let request = MaterializeRequest {
+        views: None,
+        window: Window::Full { start: 0, end: ROWS },
+        every_row_until: None,
+    };
+
+    let call = Call::unlimited();
+    let report = materialize(&request, &ledger, &store, &repo.config, &NoProgress, &call);
+
+    let error = report.and_then(first_failure).unwrap_err();
+    assert!(error.to_string().contains("three"), "{error}");
+    // All of the newest part would take a second.
+    let written = store.0.rows.lock().unwrap().len();
+    assert!(written < 15_000, "{written} rows");
 }
