@@ -20,6 +20,9 @@ use crate::store::WriteBatch;
 
 /// Smaller batches are pushes: mostly of entities that are there already.
 pub(super) const MIN_BATCH_ROWS: usize = 32;
+/// Rows that are sent at once when the first of a batch were new: enough to keep the server busy
+/// while the next are encoded. Nothing is atomic but each row.
+const SENT_AT_ONCE: usize = 500;
 /// After a batch of which most entities were there, so many batches go without a trial.
 const BATCHES_WITHOUT_TRIAL: u32 = 15;
 /// The same for chunks of which one looked whether any entity was there.
@@ -114,6 +117,8 @@ impl Learned {
 pub(super) struct Fresh<'a> {
     learned: &'a Learned,
     is_on: bool,
+    // Few, as long as it may be in vain.
+    rows_at_once: usize,
     // The argument TTL of RESTORE, milliseconds, encoded; 0 is for ever.
     ttl: Vec<u8>,
     payload: Vec<u8>,
@@ -137,6 +142,7 @@ impl<'a> Fresh<'a> {
         Fresh {
             learned,
             is_on,
+            rows_at_once: CHUNK_ROWS,
             ttl,
             payload: Vec::new(),
             sent: VecDeque::new(),
@@ -173,7 +179,10 @@ impl Writer<'_> {
     pub(super) fn run_fresh(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
         connection.set_doing("RESTORE");
         loop {
-            self.ahead = if self.fresh.is_on() { self.next_unsent() } else { None };
+            self.ahead = match self.fresh.is_on() {
+                true => self.next_unsent(self.fresh.rows_at_once),
+                false => None,
+            };
             if let Some(chunk) = self.ahead.take() {
                 for &row in &chunk.rows {
                     let form = self.encode_restore(connection.commands(), row);
@@ -244,6 +253,7 @@ impl Writer<'_> {
 
     /// After replies to so many rows, of which some were there already: whether to go on.
     pub(super) fn judge_fresh(&mut self, rows: usize, there_already: usize) {
+        self.fresh.rows_at_once = SENT_AT_ONCE;
         if 2 * there_already > rows {
             self.fresh.give_up();
             self.learned.batches_without_trial.store(BATCHES_WITHOUT_TRIAL, Ordering::Relaxed);

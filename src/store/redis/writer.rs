@@ -194,14 +194,14 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) fn next_chunk(&mut self) -> Option<Chunk> {
-        self.again.pop_front().or_else(|| self.next_unsent())
+        self.again.pop_front().or_else(|| self.next_unsent(CHUNK_ROWS))
     }
 
-    /// The next rows that have never been sent.
-    pub(super) fn next_unsent(&mut self) -> Option<Chunk> {
+    /// The next rows that have never been sent, `rows` at most.
+    pub(super) fn next_unsent(&mut self, rows: usize) -> Option<Chunk> {
         let (start, total) = (self.next_row, self.batch.keys.len());
         let (mut end, mut bytes) = (start, 0);
-        while end < total && end - start < CHUNK_ROWS && bytes < CHUNK_BYTES {
+        while end < total && end - start < rows && bytes < CHUNK_BYTES {
             bytes += self.batch.values.iter().map(|values| values.get(end).len()).sum::<usize>();
             end += 1;
         }
