@@ -25,6 +25,11 @@ const UNSEEN: Duration = Duration::from_micros(500);
 /// Buffers that grew past this are given up when the connection goes back to its pool.
 const KEEP_BUFFER: usize = 4 << 20;
 
+/// What most commands are answered with that do something.
+pub(super) const OK_BYTES: usize = b"+OK\r\n".len();
+/// Fewer bytes of replies come at once anyway.
+const WORTH_WAITING: usize = 64;
+
 pub(super) struct Connection {
     stream: Stream,
     node: Arc<str>,
@@ -225,6 +230,16 @@ impl Connection {
             return Err(self.no_redis("more replies than there were commands"));
         }
         Ok(self.parser.reply(self.received.get(begin..begin + length).unwrap_or_default()))
+    }
+
+    /// Waits for many short replies, which have so many bytes at least, or for a slice of time.
+    /// Whoever reads the first few of them at once is woken again and again, by a server that
+    /// has better things to do.
+    pub(super) fn await_replies(&mut self, bytes: usize) {
+        let missing = bytes.saturating_sub(self.end - self.start);
+        if missing > WORTH_WAITING {
+            self.stream.wait_for(missing, crate::call::WAIT_SLICE.min(self.io_timeout));
+        }
     }
 
     /// Receives the replies that are still owed and forgets them.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use super::codec::{CommandBuffer, append_argument};
-use super::connection::Connection;
+use super::connection::{Connection, OK_BYTES};
 use super::refusal;
 use super::replace::LearnedReplace;
 use super::script::LearnedScript;
@@ -271,6 +271,7 @@ impl Writer<'_> {
     ) -> Result<()> {
         let node = connection.node().clone();
         let (mut refused, mut there_already) = (Vec::new(), 0);
+        connection.await_replies(rows.len() * OK_BYTES);
         for &row in rows {
             let form = self.fresh.sent.pop_front().unwrap_or(Form::Plain);
             let reply = connection.receive(call)?;

@@ -14,6 +14,7 @@ mod fresh;
 pub(crate) mod fuzz;
 mod handshake;
 mod kept;
+mod low_water;
 mod options;
 mod pool;
 mod primary;

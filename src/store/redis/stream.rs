@@ -17,6 +17,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{SockRef, TcpKeepalive};
 
+use super::low_water;
 use super::options::{Address, Options};
 use crate::call::{Call, WAIT_SLICE};
 use crate::error::{Error, ErrorKind, Result};
@@ -103,6 +104,13 @@ impl Stream {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Waits until so many bytes have come, where that can be told, for a slice of time at most.
+    pub(super) fn wait_for(&self, bytes: usize, slice: Duration) {
+        if let Stream::Tcp(stream) = self {
+            low_water::wait_for(stream, bytes, slice);
         }
     }
 
