@@ -14,23 +14,12 @@ use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offline::{
     Candidate, CandidateBatch, Decider, KeyHasher, Moment, NullKeys, Part, RowSet, Scan, ScanBatch,
-    Timestamps, null_keys, parts_by_time,
+    Timestamps, null_keys,
 };
 use crate::value::arrow::to_column;
 
 /// Batches that wait for the table.
 const QUEUED_BATCHES: usize = 4;
-
-/// How the first pass is done.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DecideOptions {
-    /// Memory for the table of entities; past it, they are decided in shares on disk.
-    pub table_bytes: usize,
-    /// Memory for one batch of rows.
-    pub batch_bytes: usize,
-    /// Rows with a null key are left out instead of failing.
-    pub skip_null_keys: bool,
-}
 
 /// What the first pass saw.
 #[derive(Debug)]
@@ -48,31 +37,29 @@ pub(super) struct Winners {
     pub part: Option<Part>,
 }
 
-/// Decides which rows of the view's source win: of its newest part first, and as soon as a part is
-/// decided its winners go to `winners`. `searched` counts the rows that were looked at.
+/// Takes winners, of which there may be none.
+pub(super) type Give<'g> = dyn FnMut(Winners) -> Result<()> + Send + 'g;
+
+impl Winners {
+    fn give(self, to: &mut Give<'_>) -> Result<()> {
+        if self.rows.is_empty() { Ok(()) } else { to(self) }
+    }
+}
+
+/// Decides which rows of the source win: of its newest part first, and as soon as a part is
+/// decided its winners go to `winners`. Rows with a null key are left out where `skip_null_keys`
+/// says so, and fail where not.
 pub(super) fn decide(
-    plan: &ViewPlan,
-    options: DecideOptions,
-    searched: &AtomicU64,
-    winners: SyncSender<Winners>,
+    pass: FirstPass<'_>,
+    decider: Decider,
+    skip_null_keys: bool,
+    winners: &mut Give<'_>,
     call: &Call<'_>,
 ) -> Result<Decision> {
-    // Nothing is written before it is known that every row has a key, if it must have one.
-    let parts = match options.skip_null_keys || plan.has_no_null_keys() {
-        true => parts_by_time(&plan.source, plan.event_column(), plan.window)?,
-        false => Vec::new(),
-    };
-    let pass = FirstPass {
-        plan,
-        parts: &parts,
-        batch_bytes: options.batch_bytes,
-        counts: &|event| plan.window.contains(event),
-        searched,
-    };
-    let decider = Decider::new(options.table_bytes);
+    let plan = pass.plan;
     let mut settling = Settling { decider, source_rows: plan.source.rows(), winners };
     let (rows_read, null_keys) = pass.run(&mut settling, call)?;
-    if !options.skip_null_keys {
+    if !skip_null_keys {
         let names: Vec<String> = plan.join_keys.iter().map(|key| key.name.clone()).collect();
         null_keys.require_none(&names)?;
     }
@@ -81,28 +68,22 @@ pub(super) fn decide(
 }
 
 /// Gives the winners of each part away when it ends.
-struct Settling {
+struct Settling<'a> {
     decider: Decider,
     source_rows: u64,
-    winners: SyncSender<Winners>,
+    winners: &'a mut Give<'a>,
 }
 
-impl Settling {
-    fn tell(winners: &SyncSender<Winners>, rows: RowSet, part: Option<Part>) -> Result<()> {
-        match rows.is_empty() {
-            true => Ok(()),
-            false => winners.send(Winners { rows, part }).map_err(|_| stopped()),
-        }
-    }
-
+impl Settling<'_> {
     fn finish(self, call: &Call<'_>) -> Result<()> {
         let mut rows = RowSet::new(self.source_rows);
+        // The table is given back before its rows are read again.
         self.decider.finish(&mut rows, call)?;
-        Self::tell(&self.winners, rows, None)
+        Winners { rows, part: None }.give(self.winners)
     }
 }
 
-impl Observe for Settling {
+impl Observe for Settling<'_> {
     fn rows(&mut self, batch: &CandidateBatch) -> Result<()> {
         self.decider.observe(batch)
     }
@@ -110,7 +91,7 @@ impl Observe for Settling {
     fn part_ends(&mut self, part: &Part) -> Result<()> {
         let mut rows = RowSet::new(self.source_rows);
         self.decider.settle(&mut rows);
-        Self::tell(&self.winners, rows, Some(part.clone()))
+        Winners { rows, part: Some(part.clone()) }.give(self.winners)
     }
 }
 
@@ -304,7 +285,7 @@ impl<'a> Head<'a> {
 
 impl ViewPlan {
     /// Whether the source says of itself that every row has a key.
-    fn has_no_null_keys(&self) -> bool {
+    pub(super) fn has_no_null_keys(&self) -> bool {
         self.join_keys.iter().all(|key| self.source.has_no_nulls(&key.source_name))
     }
 

@@ -3,8 +3,8 @@
 //!
 //! For each view: [`plan`] pins the source and resolves names, `decide` reads keys and times
 //! and marks the winning rows, `transfer` reads those rows again with their features and writes
-//! them, those of the newest part of the source while older ones are still being decided, `view`
-//! holds it together and records the interval after the last write is acknowledged. [`run`] has
+//! them, `passes` has the one follow the other, `view` holds it together and records the interval
+//! after the last write is acknowledged. [`run`] has
 //! some views under way at once, in one `budget` of memory. [`select`] says which views, and
 //! which of them only Feast can do. Rows that are handed over instead, as to `push`, go the way
 //! of [`frame`].
@@ -18,6 +18,7 @@ pub(crate) mod decide;
 pub mod frame;
 pub mod ledger;
 mod news;
+mod passes;
 pub mod plan;
 pub mod ready;
 pub mod request;

@@ -2,17 +2,18 @@
 //! where it fails. Must not know whether other views are under way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::decide::{DecideOptions, Decision, Winners, decide};
+use super::decide::Decision;
 use super::ledger::Ledger;
 use super::news::Teller;
+use super::passes::Passes;
 use super::plan::ViewPlan;
 use super::request::ViewReport;
-use super::transfer::{Chunk, DEFAULT_WRITE_ROWS, QUEUED_CHUNKS, Reader, Written, write_chunks};
+use super::transfer::{DEFAULT_WRITE_ROWS, QUEUED_CHUNKS, Written, write_chunks};
 use super::workers::{StopFlag, finished, spawn_named};
 use crate::call::Call;
 use crate::config::{OnlineStoreConfig, RepoConfig};
@@ -25,11 +26,6 @@ use crate::store::OnlineStore;
 const NEWS_WAIT: Duration = Duration::from_millis(50);
 /// How long putting a view's state back after a failure may take.
 const CLEAN_UP: Duration = Duration::from_secs(5);
-/// No batch in flight is larger than this, however much memory there is.
-const MAX_BATCH_BYTES: usize = 8 << 20;
-/// Batches that may be in memory at once: being read, waiting, being encoded and written.
-const BATCHES_IN_FLIGHT: usize = 16;
-
 /// One view of a materialization.
 pub(super) struct ViewJob<'a> {
     pub view: &'a FeatureView,
@@ -117,9 +113,20 @@ impl ViewJob<'_> {
                     })
                 }));
             }
-            let reader = spawn_named(scope, "feastrs-read", {
-                let (stop, searched) = (&stop, &searched);
-                move || stop.guard(|| self.read(plan, memory, writers, searched, stop, news))
+            let passes = Passes {
+                plan,
+                memory,
+                write_rows: self.write_rows(),
+                skip_null_keys: self.config.materialization.skip_null_keys,
+                searched: &searched,
+                stop: &stop,
+                call: &worker_call,
+            };
+            let reader = spawn_named(scope, "feastrs-read", move || {
+                let outcome = passes.stop.guard(|| passes.run(writers));
+                // So that the end of everybody's work is heard as one.
+                drop(news);
+                outcome
             });
             let asked = self.listen(&hear, &stop, &searched, &mut tally);
             let ended = handles.into_iter().map(|handle| handle.and_then(finished)).collect();
@@ -136,45 +143,6 @@ impl ViewJob<'_> {
             null_keys: decision.null_keys,
             seconds: 0.0,
         })
-    }
-
-    /// The reading thread: the second pass, which follows the first. It holds a sender of news
-    /// only so that the listener hears the end of everybody's work as one.
-    fn read(
-        &self,
-        plan: &ViewPlan,
-        memory: usize,
-        writers: Vec<SyncSender<Chunk>>,
-        searched: &AtomicU64,
-        stop: &StopFlag<'_>,
-        _news: Sender<Written>,
-    ) -> Result<Decision> {
-        let call = &Call { deadline: self.call.deadline, interrupt: stop };
-        let batch_bytes = (memory / 2 / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES);
-        let options = DecideOptions {
-            table_bytes: memory / 2,
-            batch_bytes,
-            skip_null_keys: self.config.materialization.skip_null_keys,
-        };
-        let mut reader = Reader::new(plan, writers, batch_bytes, self.write_rows());
-        let (decided, transferred) = thread::scope(|scope| {
-            // While one part is transferred, the next is decided, and no more.
-            let (send, receive) = sync_channel(0);
-            let search = spawn_named(scope, "feastrs-search", move || {
-                stop.guard(|| decide(plan, options, searched, send, call))
-            });
-            let mut found = receive.into_iter();
-            let mut transfer =
-                |Winners { rows, part }: Winners| reader.transfer(&rows, part.as_ref(), call);
-            let transferred = stop.guard(|| found.try_for_each(&mut transfer));
-            drop(found);
-            (search.and_then(finished), transferred)
-        });
-        match (decided, transferred) {
-            (Err(error), Err(other)) if error.kind() == ErrorKind::Interrupted => Err(other),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok(decision), Ok(())) => reader.finish().map(|()| decision),
-        }
     }
 
     /// Passes news on until all workers have ended; tells them to stop when the caller asks.

@@ -41,13 +41,18 @@ pub struct Decider {
 impl Decider {
     /// A decider with a table of about `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
-        Decider::at_depth(0, limit_bytes)
+        Decider::at_depth(0, limit_bytes, 0)
     }
 
-    fn at_depth(depth: u32, limit_bytes: usize) -> Self {
+    /// The same for so many rows, about.
+    pub fn for_rows(limit_bytes: usize, rows: u64) -> Self {
+        Decider::at_depth(0, limit_bytes, usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
+    fn at_depth(depth: u32, limit_bytes: usize, rows: usize) -> Self {
         // A share that can't be divided again has to fit, whatever it takes.
         let limit = if depth < MAX_DEPTH { limit_bytes } else { usize::MAX };
-        let (latest, told) = (Latest::new(limit), Vec::new());
+        let (latest, told) = (Latest::new(limit, rows), Vec::new());
         Decider { depth, limit_bytes, latest, spill: None, settled: 0, told }
     }
 
@@ -90,7 +95,7 @@ impl Decider {
             Some(spill) => spill,
             None => {
                 self.told = self.latest.rows_after(0).take(self.settled).collect();
-                self.spill.insert(Spill::new(self.depth)?)
+                self.spill.insert(Spill::new(self.depth, self.limit_bytes / 8)?)
             }
         };
         let hasher = KeyHasher::default();
@@ -116,7 +121,7 @@ impl Decider {
         let hasher = KeyHasher::default();
         let mut taken = 0;
         spill.read(
-            || Decider::at_depth(depth, limit_bytes),
+            || Decider::at_depth(depth, limit_bytes, 0),
             |decider, key, candidate| {
                 taken += 1;
                 if taken % CHECK_EVERY == 0 {

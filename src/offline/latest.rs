@@ -50,7 +50,43 @@ pub(super) struct Latest {
     limit_bytes: usize,
     table: HashTable<Slot>,
     keys: PackedBytes,
-    winners: Vec<Candidate>,
+    winners: Vec<Kept>,
+}
+
+/// A [`Candidate`] in less memory.
+#[derive(Clone, Copy)]
+struct Kept {
+    event_micros: i64,
+    created_micros: i64,
+    row: u64,
+    event_nanos: u16,
+    // NO_CREATED: there is none.
+    created_nanos: u16,
+}
+
+const NO_CREATED: u16 = u16::MAX;
+
+impl From<Candidate> for Kept {
+    fn from(candidate: Candidate) -> Self {
+        let Candidate { event, created, row } = candidate;
+        let created = created.unwrap_or(Moment { micros: 0, nanos: NO_CREATED });
+        Kept {
+            event_micros: event.micros,
+            created_micros: created.micros,
+            row,
+            event_nanos: event.nanos,
+            created_nanos: created.nanos,
+        }
+    }
+}
+
+impl From<Kept> for Candidate {
+    fn from(kept: Kept) -> Self {
+        let event = Moment { micros: kept.event_micros, nanos: kept.event_nanos };
+        let created = Moment { micros: kept.created_micros, nanos: kept.created_nanos };
+        let created = (created.nanos != NO_CREATED).then_some(created);
+        Candidate { event, created, row: kept.row }
+    }
 }
 
 /// Where an entity is, and enough of its hash to find it by and to move it when the table grows:
@@ -79,18 +115,24 @@ fn spread(half: u32) -> u64 {
 
 impl Latest {
     /// What an entity takes besides its key: its row, the end of its key, its slot.
-    const ENTRY_BYTES: usize = size_of::<Candidate>() + size_of::<usize>();
+    const ENTRY_BYTES: usize = size_of::<Kept>() + size_of::<usize>();
+    /// What the key of an entity with one join key takes, a number.
+    const KEY_BYTES: usize = 16;
     const SLOT_BYTES: usize = size_of::<Slot>() + 1;
     /// So many rows are looked up before the first of them is compared.
     const LOOK_AHEAD: usize = 64;
 
-    /// An empty table that is full at about `limit_bytes`, and holds at least one entity.
-    pub fn new(limit_bytes: usize) -> Self {
+    /// An empty table that is full at about `limit_bytes`, and holds at least one entity. `rows`
+    /// may come, or more, or less: room for them is set aside, which takes no memory until it is
+    /// used, but spares copies to larger and larger rooms.
+    pub fn new(limit_bytes: usize, rows: usize) -> Self {
+        let each = Self::ENTRY_BYTES + Self::KEY_BYTES + Self::SLOT_BYTES;
+        let entities = rows.min(limit_bytes / each);
         Latest {
             limit_bytes,
             table: HashTable::new(),
-            keys: PackedBytes::default(),
-            winners: Vec::new(),
+            keys: PackedBytes::with_capacity(entities, entities * Self::KEY_BYTES),
+            winners: Vec::with_capacity(entities),
         }
     }
 
@@ -148,7 +190,9 @@ impl Latest {
 
     fn compare(&mut self, index: u32, candidate: Candidate) {
         let winner = &mut self.winners[index as usize];
-        *winner = candidate.max(*winner);
+        if candidate > Candidate::from(*winner) {
+            *winner = candidate.into();
+        }
     }
 
     /// Takes a row. `false`: it is of a new entity, for which there is no room.
@@ -166,13 +210,13 @@ impl Latest {
         }
         self.table.insert_unique(spread(half), Slot { hash: half, index }, Slot::spread);
         self.keys.push(key);
-        self.winners.push(candidate);
+        self.winners.push(candidate.into());
         true
     }
 
     /// The entities so far: encoded key and newest row.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Candidate)> {
-        self.keys.iter().zip(self.winners.iter().copied())
+        self.keys.iter().zip(self.winners.iter().map(|kept| Candidate::from(*kept)))
     }
 
     /// How many entities there are.

@@ -29,6 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_BATCH_ROWS: usize = 8_192;
 /// Rows in the first batch of columns whose size in memory the footer does not tell.
 const PROBE_ROWS: usize = 256;
+/// The size of pages and dictionaries that writers keep to.
+const PAGE_BYTES: usize = 1 << 20;
 /// Losing rows are decoded with their neighbours unless a whole block of them can be skipped:
 /// skipping row by row costs more than it saves.
 const SKIP_BLOCK_ROWS: u64 = 1_024;
@@ -160,6 +162,18 @@ impl<'a> Scan<'a> {
         });
         let file = pinned.open(&wanted.collect::<Vec<_>>(), self.batch_bytes as u64 * 2)?;
         Ok((group, file))
+    }
+
+    /// What decoding holds besides the batches, about: of each column a page and a dictionary.
+    pub fn page_bytes(&self) -> usize {
+        let groups =
+            self.source.files().iter().flat_map(|file| file.metadata.metadata().row_groups());
+        let of_group = |group: &RowGroupMetaData| -> usize {
+            let chunks = group.columns().iter().filter(|chunk| self.wants(chunk));
+            let size = |chunk: &ColumnChunkMetaData| usize::try_from(chunk.uncompressed_size());
+            chunks.map(|chunk| size(chunk).unwrap_or(0).min(2 * PAGE_BYTES)).sum()
+        };
+        groups.map(of_group).max().unwrap_or(0)
     }
 
     fn wants(&self, chunk: &ColumnChunkMetaData) -> bool {

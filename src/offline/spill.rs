@@ -19,8 +19,10 @@ const SHARES: usize = 1 << SHARE_BITS;
 const FIRST_BIT: u32 = 24;
 /// How often a share can be divided again.
 pub(super) const MAX_DEPTH: u32 = 4;
-/// A share's candidates go to the file when they are so many bytes.
-const BLOCK_BYTES: usize = 16 << 10;
+/// A share's candidates go to the file when they are so many bytes, or fewer where memory is
+/// short.
+const MAX_BLOCK_BYTES: usize = 16 << 10;
+const MIN_BLOCK_BYTES: usize = 1 << 10;
 /// Of a candidate, its key left out: lengths, times and row.
 const HEAD_BYTES: usize = 32;
 /// Stands for the nanoseconds of a created timestamp that is null.
@@ -31,6 +33,7 @@ pub(super) struct Spill {
     depth: u32,
     file: File,
     len: u64,
+    block_bytes: usize,
     shares: Vec<Share>,
 }
 
@@ -46,24 +49,27 @@ struct Block {
 }
 
 impl Spill {
-    /// An empty one. `depth` is how often what comes was divided before, below [`MAX_DEPTH`].
-    pub fn new(depth: u32) -> Result<Self> {
+    /// An empty one. `depth` is how often what comes was divided before, below [`MAX_DEPTH`];
+    /// blocks that are not full take about `memory` bytes.
+    pub fn new(depth: u32, memory: usize) -> Result<Self> {
         let shares = (0..SHARES).map(|_| Share::default()).collect();
-        Ok(Spill { depth, file: unnamed_file()?, len: 0, shares })
+        let block_bytes = (memory / SHARES).clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES);
+        Ok(Spill { depth, file: unnamed_file()?, len: 0, block_bytes, shares })
     }
 
     /// Adds a candidate to the share of its key's hash.
     pub fn push(&mut self, hash: u64, key: &[u8], candidate: Candidate) -> Result<()> {
         let bits = hash >> (FIRST_BIT + self.depth * SHARE_BITS);
         let share = &mut self.shares[bits as usize % SHARES];
-        encode(key, candidate, &mut share.buffer);
-        if share.buffer.len() < BLOCK_BYTES {
-            return Ok(());
+        let is_full = share.buffer.len() + HEAD_BYTES + key.len() > self.block_bytes;
+        if is_full && !share.buffer.is_empty() {
+            self.file.write_all(&share.buffer).map_err(|cause| no_room(self.len, cause))?;
+            share.blocks.push(Block { start: self.len, bytes: share.buffer.len() });
+            self.len += share.buffer.len() as u64;
+            share.buffer.clear();
         }
-        self.file.write_all(&share.buffer).map_err(|cause| no_room(self.len, cause))?;
-        share.blocks.push(Block { start: self.len, bytes: share.buffer.len() });
-        self.len += share.buffer.len() as u64;
-        share.buffer.clear();
+        share.buffer.reserve_exact(self.block_bytes.saturating_sub(share.buffer.len()));
+        encode(key, candidate, &mut share.buffer);
         Ok(())
     }
 
@@ -164,7 +170,7 @@ mod tests {
 
     #[test]
     fn candidates_come_back_share_by_share_as_they_were() {
-        let mut spill = Spill::new(1).unwrap();
+        let mut spill = Spill::new(1, 0).unwrap();
         let candidate = |row: u64| Candidate {
             event: Moment { micros: -(row as i64), nanos: row as u16 % 1000 },
             created: (!row.is_multiple_of(3)).then_some(Moment { micros: i64::MAX, nanos: 999 }),

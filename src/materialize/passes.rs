@@ -1,0 +1,122 @@
+//! The two passes over a view's source: which rows win, then those rows to the writers. Where the
+//! source says which of its row groups are newest and memory allows it, the second pass begins
+//! with them while the first is still among the older ones. Must not know the store.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+use super::decide::{Decision, FirstPass, Give, Winners, decide};
+use super::plan::ViewPlan;
+use super::transfer::{Chunk, Reader};
+use super::workers::{StopFlag, finished, spawn_named, stopped};
+use crate::call::Call;
+use crate::error::{ErrorKind, Result};
+use crate::offline::{Decider, Part, Scan, parts_by_time};
+
+/// No batch in flight is larger than this, however much memory there is.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// Batches that may be in memory at once: being read, waiting, being encoded and written.
+const BATCHES_IN_FLIGHT: usize = 16;
+
+/// What both passes need.
+pub(super) struct Passes<'a> {
+    pub plan: &'a ViewPlan,
+    /// For the table of entities and the batches, bytes.
+    pub memory: usize,
+    /// Rows in one write, about.
+    pub write_rows: usize,
+    /// Rows with a null key are left out instead of failing.
+    pub skip_null_keys: bool,
+    /// Counts the rows that the first pass has come by.
+    pub searched: &'a AtomicU64,
+    pub stop: &'a StopFlag<'a>,
+    pub call: &'a Call<'a>,
+}
+
+impl Passes<'_> {
+    /// Reads the source to the end, or until a writer has gone.
+    pub fn run(&self, writers: Vec<SyncSender<Chunk>>) -> Result<Decision> {
+        let parts = self.parts()?;
+        let reader = Reader::new(self.plan, writers, self.batch_bytes(), self.write_rows);
+        match parts.len() > 1 {
+            true => self.part_by_part(&parts, reader),
+            false => self.in_turn(&parts, reader),
+        }
+    }
+
+    /// What is read in turn; nothing: the source as it is.
+    fn parts(&self) -> Result<Vec<Part>> {
+        let plan = self.plan;
+        // Nothing is written before it is known that every row has a key, if it must have one.
+        let may_begin = self.skip_null_keys || plan.has_no_null_keys();
+        match may_begin && self.has_room_for_both() {
+            true => parts_by_time(&plan.source, plan.event_column(), plan.window),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether what both passes hold of the files' pages is small beside the rest.
+    fn has_room_for_both(&self) -> bool {
+        let columns = self.plan.all_columns();
+        let pages = |columns: &[String]| {
+            let source = &self.plan.source;
+            let batch_bytes = self.batch_bytes();
+            Scan { source, columns, window: None, keys: &[], rows: None, batch_bytes }.page_bytes()
+        };
+        pages(&self.plan.head) + pages(&columns) <= self.memory / 4
+    }
+
+    /// One pass after the other.
+    fn in_turn(&self, parts: &[Part], mut reader: Reader<'_>) -> Result<Decision> {
+        let mut found = Vec::new();
+        let decision = self.decide(parts, &mut |winners| {
+            found.push(winners);
+            Ok(())
+        })?;
+        for Winners { rows, part } in found {
+            reader.transfer(&rows, part.as_ref(), self.call)?;
+        }
+        reader.finish()?;
+        Ok(decision)
+    }
+
+    /// The second pass follows the first.
+    fn part_by_part(&self, parts: &[Part], mut reader: Reader<'_>) -> Result<Decision> {
+        let (decided, transferred) = thread::scope(|scope| {
+            // While one part is transferred, the next is decided, and no more.
+            let (send, receive) = sync_channel(0);
+            let search = spawn_named(scope, "feastrs-search", move || {
+                let mut give = |winners| send.send(winners).map_err(|_| stopped());
+                self.stop.guard(|| self.decide(parts, &mut give))
+            });
+            let mut found = receive.into_iter();
+            let mut transfer =
+                |Winners { rows, part }: Winners| reader.transfer(&rows, part.as_ref(), self.call);
+            let transferred = self.stop.guard(|| found.try_for_each(&mut transfer));
+            drop(found);
+            (search.and_then(finished), transferred)
+        });
+        match (decided, transferred) {
+            (Err(error), Err(other)) if error.kind() == ErrorKind::Interrupted => Err(other),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(decision), Ok(())) => reader.finish().map(|()| decision),
+        }
+    }
+
+    fn decide(&self, parts: &[Part], winners: &mut Give<'_>) -> Result<Decision> {
+        let pass = FirstPass {
+            plan: self.plan,
+            parts,
+            batch_bytes: self.batch_bytes(),
+            counts: &|event| self.plan.window.contains(event),
+            searched: self.searched,
+        };
+        let decider = Decider::for_rows(self.memory / 2, self.plan.source.rows());
+        decide(pass, decider, self.skip_null_keys, winners, self.call)
+    }
+
+    fn batch_bytes(&self) -> usize {
+        (self.memory / 2 / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES)
+    }
+}
