@@ -37,11 +37,14 @@ pub(super) struct Passes<'a> {
 impl Passes<'_> {
     /// Reads the source to the end, or until a writer has gone.
     pub fn run(&self, writers: Vec<SyncSender<Chunk>>) -> Result<Decision> {
-        let parts = self.parts()?;
-        let reader = Reader::new(self.plan, writers, self.batch_bytes(), self.write_rows);
+        let head = self.page_bytes(&self.plan.head);
+        let all = self.page_bytes(&self.plan.all_columns());
+        let reader =
+            |pages| Reader::new(self.plan, writers, self.batch_bytes(pages), self.write_rows);
+        let parts = if head + all <= self.memory / 4 { self.parts()? } else { Vec::new() };
         match parts.len() > 1 {
-            true => self.part_by_part(&parts, reader),
-            false => self.in_turn(&parts, reader),
+            true => self.part_by_part(&parts, head + all, reader(head + all)),
+            false => self.in_turn(head, reader(all)),
         }
     }
 
@@ -49,28 +52,31 @@ impl Passes<'_> {
     fn parts(&self) -> Result<Vec<Part>> {
         let plan = self.plan;
         // Nothing is written before it is known that every row has a key, if it must have one.
-        let may_begin = self.skip_null_keys || plan.has_no_null_keys();
-        match may_begin && self.has_room_for_both() {
+        match self.skip_null_keys || plan.has_no_null_keys() {
             true => parts_by_time(&plan.source, plan.event_column(), plan.window),
             false => Ok(Vec::new()),
         }
     }
 
-    /// Whether what both passes hold of the files' pages is small beside the rest.
-    fn has_room_for_both(&self) -> bool {
-        let columns = self.plan.all_columns();
-        let pages = |columns: &[String]| {
-            let source = &self.plan.source;
-            let batch_bytes = self.batch_bytes();
-            Scan { source, columns, window: None, keys: &[], rows: None, batch_bytes }.page_bytes()
-        };
-        pages(&self.plan.head) + pages(&columns) <= self.memory / 4
+    /// What a pass over these columns holds besides its batches.
+    fn page_bytes(&self, columns: &[String]) -> usize {
+        let source = &self.plan.source;
+        Scan { source, columns, window: None, keys: &[], rows: None, batch_bytes: 0 }.page_bytes()
+    }
+
+    /// What is for the table, and again for all batches, where `pages` are held.
+    fn half_of_rest(&self, pages: usize) -> usize {
+        self.memory.saturating_sub(pages).max(self.memory / 4) / 2
+    }
+
+    fn batch_bytes(&self, pages: usize) -> usize {
+        (self.half_of_rest(pages) / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES)
     }
 
     /// One pass after the other.
-    fn in_turn(&self, parts: &[Part], mut reader: Reader<'_>) -> Result<Decision> {
+    fn in_turn(&self, pages: usize, mut reader: Reader<'_>) -> Result<Decision> {
         let mut found = Vec::new();
-        let decision = self.decide(parts, &mut |winners| {
+        let decision = self.decide(&[], pages, &mut |winners| {
             found.push(winners);
             Ok(())
         })?;
@@ -82,13 +88,18 @@ impl Passes<'_> {
     }
 
     /// The second pass follows the first.
-    fn part_by_part(&self, parts: &[Part], mut reader: Reader<'_>) -> Result<Decision> {
+    fn part_by_part(
+        &self,
+        parts: &[Part],
+        pages: usize,
+        mut reader: Reader<'_>,
+    ) -> Result<Decision> {
         let (decided, transferred) = thread::scope(|scope| {
             // While one part is transferred, the next is decided, and no more.
             let (send, receive) = sync_channel(0);
             let search = spawn_named(scope, "feastrs-search", move || {
                 let mut give = |winners| send.send(winners).map_err(|_| stopped());
-                self.stop.guard(|| self.decide(parts, &mut give))
+                self.stop.guard(|| self.decide(parts, pages, &mut give))
             });
             let mut found = receive.into_iter();
             let mut transfer =
@@ -104,19 +115,15 @@ impl Passes<'_> {
         }
     }
 
-    fn decide(&self, parts: &[Part], winners: &mut Give<'_>) -> Result<Decision> {
+    fn decide(&self, parts: &[Part], pages: usize, winners: &mut Give<'_>) -> Result<Decision> {
         let pass = FirstPass {
             plan: self.plan,
             parts,
-            batch_bytes: self.batch_bytes(),
+            batch_bytes: self.batch_bytes(pages),
             counts: &|event| self.plan.window.contains(event),
             searched: self.searched,
         };
-        let decider = Decider::for_rows(self.memory / 2, self.plan.source.rows());
+        let decider = Decider::for_rows(self.half_of_rest(pages), self.plan.source.rows());
         decide(pass, decider, self.skip_null_keys, winners, self.call)
-    }
-
-    fn batch_bytes(&self) -> usize {
-        (self.memory / 2 / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES)
     }
 }
