@@ -53,7 +53,7 @@ impl Passes<'_> {
         let plan = self.plan;
         // Nothing is written before it is known that every row has a key, if it must have one.
         match self.skip_null_keys || plan.has_no_null_keys() {
-            true => parts_by_time(&plan.source, plan.event_column(), plan.window),
+            true => parts_by_time(&plan.source, plan.event_column(), plan.window, self.call),
             false => Ok(Vec::new()),
         }
     }

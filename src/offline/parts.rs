@@ -1,23 +1,34 @@
-//! A source in parts of which each is newer than the next, as its statistics tell: once the
-//! newest part has been looked at, its rows of any entity are known to win over all that follow.
+//! A source in parts of which each is newer than the next, as its statistics tell, and within its
+//! newest row group the times themselves: once the newest part has been looked at, its rows of any
+//! entity are known to win over all that follow.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::scan::Scan;
 use super::source::{PinnedFile, SourceFiles};
-use super::timestamps::{Moment, TimeWindow};
+use super::timestamps::{Moment, TimeWindow, Timestamps};
+use crate::call::Call;
 use crate::error::Result;
 
 /// No source is divided into more parts: each is begun and ended anew.
 const MAX_PARTS: u64 = 64;
 /// The same for one that is far away, whose row groups are fetched ahead within a part only.
 const MAX_FAR_PARTS: u64 = 8;
+/// A row group of fewer rows is not divided: it is decided at once.
+const MIN_DIVIDED_ROWS: u64 = 1 << 16;
+/// The first part of one that is divided has this share of its rows, or more.
+const FIRST_SHARE: u64 = 8;
+/// Bytes of times that are looked at together.
+const TIMES_BYTES: usize = 1 << 20;
 
-/// Row groups of a source.
+/// Row groups of a source, or some rows of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
     // The number of the file, and that of the group within it.
     groups: HashSet<(usize, usize)>,
+    // The rows of the source that are meant; `None`: all of the groups.
+    rows: Option<Range<u64>>,
     // Between which event timestamps its rows lie; `None`: nothing is known.
     bounds: Option<(Moment, Moment)>,
 }
@@ -33,9 +44,23 @@ impl Part {
         self.groups.iter().any(|(of, _)| *of == file)
     }
 
-    /// Whether it has group `group` of file `file`.
-    pub(super) fn has(&self, file: usize, group: usize) -> bool {
-        self.groups.contains(&(file, group))
+    /// Those of `rows`, which are all of group `group` of file `file`, that are in it.
+    pub(super) fn of(&self, file: usize, group: usize, rows: Range<u64>) -> Range<u64> {
+        match &self.rows {
+            _ if !self.groups.contains(&(file, group)) => rows.start..rows.start,
+            None => rows,
+            Some(some) => {
+                let start = rows.start.max(some.start);
+                start..rows.end.min(some.end).max(start)
+            }
+        }
+    }
+
+    /// Some rows of it, which lie between `oldest` and `newest`, and between what was known before.
+    fn some(&self, rows: Range<u64>, (oldest, newest): (Moment, Moment)) -> Part {
+        let (groups, bounds) = (self.groups.clone(), self.bounds);
+        let bounds = bounds.map(|(least, most)| (least.max(oldest), most.min(newest)));
+        Part { groups, rows: Some(rows), bounds }
     }
 }
 
@@ -49,10 +74,16 @@ struct Dated {
 
 /// The parts of `source`, the newest first: together all row groups that may have rows of
 /// `window` in their event timestamp column `column`.
-pub fn parts_by_time(source: &SourceFiles, column: &str, window: TimeWindow) -> Result<Vec<Part>> {
+pub fn parts_by_time(
+    source: &SourceFiles,
+    column: &str,
+    window: TimeWindow,
+    call: &Call<'_>,
+) -> Result<Vec<Part>> {
     let columns = [column.to_owned()];
     let window = Some((column, window));
-    let scan = Scan { source, columns: &columns, window, keys: &[], rows: None, batch_bytes: 0 };
+    let scan =
+        Scan { source, columns: &columns, window, keys: &[], rows: None, batch_bytes: TIMES_BYTES };
     let mut groups = Vec::new();
     for (number, file) in source.files().iter().enumerate() {
         let bounds = scan.event_bounds(file)?;
@@ -68,7 +99,94 @@ pub fn parts_by_time(source: &SourceFiles, column: &str, window: TimeWindow) -> 
         }
     }
     let is_far = source.files().iter().any(PinnedFile::is_far);
-    Ok(divide(groups, if is_far { MAX_FAR_PARTS } else { MAX_PARTS }))
+    let mut parts = divide(groups, if is_far { MAX_FAR_PARTS } else { MAX_PARTS });
+    if let Some(newest) = parts.first().filter(|part| part.groups.len() == 1 && !is_far) {
+        let divided = divide_group(&scan, column, newest, call)?;
+        parts.splice(..1, divided);
+    }
+    Ok(parts)
+}
+
+/// Rows that follow each other, and between which event timestamps they lie; without any, the
+/// oldest is later than the newest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Block {
+    rows: Range<u64>,
+    oldest: Moment,
+    newest: Moment,
+}
+
+impl Block {
+    fn new(rows: Range<u64>, times: &Timestamps) -> Self {
+        let times = (0..times.len()).filter_map(|row| times.get(row));
+        let (oldest, newest) = times.fold((Moment::MAX, Moment::MIN), |(oldest, newest), time| {
+            (oldest.min(time), newest.max(time))
+        });
+        Block { rows, oldest, newest }
+    }
+
+    fn join(self, other: Block) -> Block {
+        Block {
+            rows: self.rows.start.min(other.rows.start)..self.rows.end.max(other.rows.end),
+            oldest: self.oldest.min(other.oldest),
+            newest: self.newest.max(other.newest),
+        }
+    }
+}
+
+/// The one row group of `part` in two parts, where its last or its first rows are newer than all
+/// others, as in files that are sorted by time.
+fn divide_group(scan: &Scan<'_>, column: &str, part: &Part, call: &Call<'_>) -> Result<Vec<Part>> {
+    let whole = || Ok(vec![part.clone()]);
+    if scan.part_rows(part) < MIN_DIVIDED_ROWS {
+        return whole();
+    }
+    let mut blocks = Vec::new();
+    scan.run_part(part, &mut |batch| {
+        call.check()?;
+        let (Some(times), Some(rows)) = (batch.columns.first(), batch.positions.first()) else {
+            return Ok(());
+        };
+        let times = Timestamps::from_array(times, column)?;
+        blocks.push(Block::new(rows.clone(), &times));
+        Ok(())
+    })?;
+    let Some((newest, others)) = newest_end(blocks) else { return whole() };
+    let part_of = |block: Block| part.some(block.rows, (block.oldest, block.newest));
+    Ok(vec![part_of(newest), part_of(others)])
+}
+
+/// The last of the blocks, or else the first of them, if they are newer than all others; and
+/// those.
+fn newest_end(mut blocks: Vec<Block>) -> Option<(Block, Block)> {
+    let rows = |block: &Block| block.rows.end - block.rows.start;
+    let total: u64 = blocks.iter().map(rows).sum();
+    for _ in 0..2 {
+        // By how many there are: the newest of all blocks but so many of the last.
+        let newest: Vec<Moment> = blocks
+            .iter()
+            .scan(Moment::MIN, |newest, block| {
+                *newest = block.newest.max(*newest);
+                Some(*newest)
+            })
+            .collect();
+        let mut taken = 0;
+        let mut oldest = Moment::MAX;
+        for count in (1..blocks.len()).rev() {
+            taken += rows(&blocks[count]);
+            oldest = blocks[count].oldest.min(oldest);
+            if taken > total / 2 {
+                break;
+            }
+            if taken >= total / FIRST_SHARE && newest[count - 1] < oldest {
+                let ends = blocks.split_off(count);
+                let joined = |blocks: Vec<Block>| blocks.into_iter().reduce(Block::join);
+                return joined(ends).zip(joined(blocks));
+            }
+        }
+        blocks.reverse();
+    }
+    None
 }
 
 fn divide(mut groups: Vec<Dated>, max_parts: u64) -> Vec<Part> {
@@ -152,6 +270,34 @@ mod tests {
         assert_eq!(parts(&overlap), [vec![2], vec![0, 1]]);
         // Rows of one time may be in both: which of them wins is not told by time alone.
         assert_eq!(parts(&[(rows, Some((0, 9))), (rows, Some((9, 19)))]), [[0, 1]]);
+    }
+
+    #[test]
+    fn a_group_is_divided_where_one_of_its_ends_is_newer_than_the_rest() {
+        let block = |rows: Range<u64>, oldest, newest| Block {
+            rows,
+            oldest: Moment::from_micros(oldest),
+            newest: Moment::from_micros(newest),
+        };
+        let sorted: Vec<_> =
+            (0..16).map(|i| block(10 * i..10 * i + 10, i as i64, i as i64)).collect();
+        let expected = Some((block(140..160, 14, 15), block(0..140, 0, 13)));
+        assert_eq!(newest_end(sorted.clone()), expected);
+        // As much more as it takes, up to a half.
+        let mut overlapping = sorted.clone();
+        overlapping[13].newest = Moment::from_micros(14);
+        let expected = Some((block(130..160, 13, 15), block(0..130, 0, 12)));
+        assert_eq!(newest_end(overlapping.clone()), expected);
+        overlapping[2].newest = Moment::from_micros(15);
+        assert_eq!(newest_end(overlapping), None);
+
+        let backwards: Vec<_> =
+            (0..16).map(|i| block(10 * i..10 * i + 10, -(i as i64), -(i as i64))).collect();
+        let expected = Some((block(0..20, -1, 0), block(20..160, -15, -2)));
+        assert_eq!(newest_end(backwards), expected);
+        assert_eq!(newest_end(vec![block(0..10, 1, 1); 4]), None);
+        assert_eq!(newest_end(sorted[..1].to_vec()), None);
+        assert_eq!(newest_end(Vec::new()), None);
     }
 
     #[test]

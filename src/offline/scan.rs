@@ -73,7 +73,7 @@ pub struct ScanBatch {
     pub columns: Vec<ArrayRef>,
     /// Numbers of the rows within the source, in order; together as many as rows.
     pub positions: Vec<Range<u64>>,
-    /// The number of the first row of the row group that they are in.
+    /// The number of the first row that was to be looked at in their row group.
     pub group_start: u64,
 }
 
@@ -94,15 +94,21 @@ impl<'a> Scan<'a> {
     /// file is compared with what was pinned before it is read and when it has been.
     pub fn run(&self, take: &mut Take<'_>) -> Result<()> {
         let files = self.source.files().iter();
-        self.run_groups(files.flat_map(|pinned| flat(self.spans(pinned, |_| true))), take)
+        self.run_groups(files.flat_map(|pinned| flat(self.spans(pinned, |_, rows| rows))), take)
     }
 
     /// The same for one part of the source.
     pub fn run_part(&self, part: &Part, take: &mut Take<'_>) -> Result<()> {
         let files = self.source.files().iter().enumerate().filter(|(file, _)| part.has_file(*file));
-        let groups = files
-            .flat_map(|(file, pinned)| flat(self.spans(pinned, |group| part.has(file, group))));
+        let groups = files.flat_map(|(file, pinned)| flat(self.spans_of(part, file, pinned)));
         self.run_groups(groups, take)
+    }
+
+    /// How many rows of the source [`Scan::run_part`] would read.
+    pub(super) fn part_rows(&self, part: &Part) -> u64 {
+        let files = self.source.files().iter().enumerate().filter(|(file, _)| part.has_file(*file));
+        let groups = files.flat_map(|(file, pinned)| flat(self.spans_of(part, file, pinned)));
+        groups.flatten().map(|group| group.rows()).sum()
     }
 
     fn run_groups(
@@ -129,7 +135,7 @@ impl<'a> Scan<'a> {
 
     /// The row groups that [`Scan::run`] would read, in order: to be read by several at once.
     pub fn groups(&self) -> Result<Vec<ScanGroup<'a>>> {
-        let files = self.source.files().iter().map(|pinned| self.spans(pinned, |_| true));
+        let files = self.source.files().iter().map(|pinned| self.spans(pinned, |_, rows| rows));
         Ok(files.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
@@ -187,26 +193,36 @@ impl<'a> Scan<'a> {
         Ok((0..keep.len()).filter(|&group| keep[group]).collect())
     }
 
-    /// Rows to read of each row group that has any and is `wanted`.
+    fn spans_of(
+        &self,
+        part: &Part,
+        file: usize,
+        pinned: &'a PinnedFile,
+    ) -> Result<Vec<ScanGroup<'a>>> {
+        self.spans(pinned, |group, rows| part.of(file, group, rows))
+    }
+
+    /// Rows to read of each row group that has any, and any of those `wanted`.
     fn spans(
         &self,
         pinned: &'a PinnedFile,
-        wanted: impl Fn(usize) -> bool,
+        wanted: impl Fn(usize, Range<u64>) -> Range<u64>,
     ) -> Result<Vec<ScanGroup<'a>>> {
         let mut keep = self.groups_in_window(pinned)?;
         self.keys.iter().for_each(|key| key.prune(pinned, &mut keep));
-        keep.iter_mut().enumerate().for_each(|(index, keep)| *keep &= wanted(index));
         let mut start = pinned.first_row;
         let mut groups = Vec::new();
         for (index, group) in pinned.metadata.metadata().row_groups().iter().enumerate() {
             let end = start + u64::try_from(group.num_rows()).unwrap_or(0);
+            let within = wanted(index, start..end);
+            let from = within.start;
             let spans = match self.rows {
                 _ if !keep[index] => VecDeque::new(),
-                None => std::iter::once(start..end).collect(),
-                Some(rows) => blocks(start..end, rows),
+                None => std::iter::once(within).collect(),
+                Some(rows) => blocks(within, rows),
             };
             if spans.iter().any(|span| !span.is_empty()) {
-                groups.push(ScanGroup { pinned, index, first_row: start, spans });
+                groups.push(ScanGroup { pinned, index, first_row: start, from, spans });
             }
             start = end;
         }
@@ -299,6 +315,8 @@ pub struct ScanGroup<'a> {
     pinned: &'a PinnedFile,
     index: usize,
     first_row: u64,
+    // The first of its rows that is to be looked at.
+    from: u64,
     spans: VecDeque<Range<u64>>,
 }
 
@@ -372,7 +390,7 @@ impl GroupReader<'_> {
                 let positions = group.advance(batch.num_rows() as u64);
                 self.learn(&batch);
                 let columns = self.arrange(&batch)?;
-                take(ScanBatch { columns, positions, group_start: group.first_row })?;
+                take(ScanBatch { columns, positions, group_start: group.from })?;
                 let better = self.batch_rows(group.index);
                 if better * 2 < batch_rows || better / 4 > batch_rows {
                     break;

@@ -22,6 +22,8 @@ pub struct Moment {
 impl Moment {
     /// No moment is later.
     pub const MAX: Moment = Moment { micros: i64::MAX, nanos: 999 };
+    /// No moment is earlier.
+    pub const MIN: Moment = Moment { micros: i64::MIN, nanos: 0 };
 
     /// A moment of whole microseconds.
     pub fn from_micros(micros: i64) -> Self {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Float64Array, StringArray};
 use feastrs::ErrorKind;
 use feastrs::call::Call;
-use feastrs::materialize::{MaterializeRequest, NoProgress, Window, materialize};
+use feastrs::materialize::{
+    MaterializeReport, MaterializeRequest, NoProgress, Window, materialize,
+};
 use feastrs::store::{
     DeletedView, OnlineStore, Scope, StoreReader, StoredGroup, StoredView, WriteBatch, WriteReport,
 };
@@ -68,6 +70,37 @@ fn every_entity_gets_its_newest_row_once_however_times_and_row_groups_lie() {
             let view = &report.views[0];
             assert_eq!((view.rows_read, view.rows_older), (ROWS as u64, 0), "{case}");
             assert_eq!(view.entities_written, expected.len() as u64, "{case}");
+            let written: usize = repo.store.writes.lock().unwrap().iter().sum();
+            assert_eq!(written, expected.len(), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_row_group_whose_end_is_newest_is_divided_to_the_same_store() {
+    const ROWS: i64 = 100_000;
+    let by_time = |index: i64| index / 10;
+    let backwards = |index: i64| (ROWS - index) / 10;
+    // The first two thirds go back and forth, the rest does not.
+    let in_the_end = |index: i64| if index < 66_000 { mixed(index, 900) } else { index / 10 };
+    // As sorted as that, but for one of the oldest rows.
+    let but_one = |index: i64| if index == 77 { ROWS } else { index / 10 };
+    let times: [fn(i64) -> i64; 4] = [by_time, backwards, in_the_end, but_one];
+    for (kind, time) in times.into_iter().enumerate() {
+        for (group_rows, memory) in [(ROWS as usize, 256), (80_000, 256), (ROWS as usize, 1)] {
+            let mut repo = Repo::new();
+            repo.config.materialization.max_memory_mb = memory;
+            let rows: Vec<_> =
+                (0..ROWS).map(|index| (Some(mixed(index + 7, 60_000)), time(index))).collect();
+            write(&repo, &rows, group_rows);
+
+            let report = repo.run(0, ROWS).unwrap();
+
+            let expected = newest(&rows);
+            let case = format!("times {kind}, groups of {group_rows}, {memory} MB");
+            assert!(repo.trips(0..60_000) == expected, "{case}");
+            let view = &report.views[0];
+            assert_eq!((view.rows_read, view.rows_older), (ROWS as u64, 0), "{case}");
             let written: usize = repo.store.writes.lock().unwrap().iter().sum();
             assert_eq!(written, expected.len(), "{case}");
         }
@@ -134,25 +167,61 @@ fn statistics_that_are_wrong_are_found_out() {
     }
 }
 
-/// Takes its time.
-struct Slow(MemoryStore);
+/// Takes its time, and remembers the oldest row of each write.
+#[derive(Default)]
+struct Slow {
+    store: MemoryStore,
+    oldest: Mutex<Vec<i64>>,
+}
 
 impl OnlineStore for Slow {
     fn reader(&self, groups: &[StoredGroup]) -> Arc<dyn StoreReader> {
-        self.0.reader(groups)
+        self.store.reader(groups)
     }
 
     fn write(&self, batch: &WriteBatch<'_>, call: &Call<'_>) -> feastrs::Result<WriteReport> {
         thread::sleep(Duration::from_millis(10));
-        self.0.write(batch, call)
+        self.oldest.lock().unwrap().extend(batch.event_timestamps.iter().min());
+        self.store.write(batch, call)
     }
 
     fn delete(&self, views: &[DeletedView], scope: Scope, call: &Call<'_>) -> feastrs::Result<u64> {
-        self.0.delete(views, scope, call)
+        self.store.delete(views, scope, call)
     }
 
     fn prepare(&self, views: &[StoredView], call: &Call<'_>) -> feastrs::Result<()> {
-        self.0.prepare(views, call)
+        self.store.prepare(views, call)
+    }
+}
+
+fn run(repo: &Repo, store: &Slow, end: i64) -> feastrs::Result<MaterializeReport> {
+    let ledger = MemoryLedger { catalog: repo.catalog(), events: Mutex::default() };
+    let request = MaterializeRequest {
+        views: None,
+        window: Window::Full { start: 0, end },
+        every_row_until: None,
+    };
+    materialize(&request, &ledger, store, &repo.config, &NoProgress, &Call::unlimited())
+}
+
+#[test]
+fn the_newest_rows_of_a_group_are_written_first() {
+    const ROWS: i64 = 100_000;
+    let by_time = |index: i64| index;
+    let backwards = |index: i64| ROWS - index;
+    let times: [fn(i64) -> i64; 2] = [by_time, backwards];
+    for time in times {
+        let repo = Repo::new();
+        let rows: Vec<_> = (0..ROWS).map(|index| (Some(index), time(index))).collect();
+        write(&repo, &rows, ROWS as usize);
+        let store = Slow::default();
+
+        let report = run(&repo, &store, ROWS).unwrap();
+
+        assert_eq!(report.views[0].entities_written, ROWS as u64);
+        // An eighth of them, and no more than what is looked at together.
+        let oldest = store.oldest.lock().unwrap();
+        assert!(oldest[..4].iter().all(|&time| time >= ROWS * 7 / 8 - 8_192), "{oldest:?}");
     }
 }
 
@@ -169,20 +238,13 @@ fn a_search_that_fails_ends_what_is_being_written() {
         ("trips", ints((0..ROWS).map(Some))),
     ];
     repo.write_groups("stats.parquet", columns, 20_000);
-    let store = Slow(MemoryStore::default());
-    let ledger = MemoryLedger { catalog: repo.catalog(), events: Mutex::default() };
-    let request = MaterializeRequest {
-        views: None,
-        window: Window::Full { start: 0, end: ROWS },
-        every_row_until: None,
-    };
+    let store = Slow::default();
 
-    let call = Call::unlimited();
-    let report = materialize(&request, &ledger, &store, &repo.config, &NoProgress, &call);
+    let report = run(&repo, &store, ROWS);
 
     let error = report.and_then(first_failure).unwrap_err();
     assert!(error.to_string().contains("three"), "{error}");
     // All of the newest part would take a second.
-    let written = store.0.rows.lock().unwrap().len();
+    let written = store.store.rows.lock().unwrap().len();
     assert!(written < 15_000, "{written} rows");
 }
