@@ -29,6 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_BATCH_ROWS: usize = 8_192;
 /// Rows in the first batch of columns whose size in memory the footer does not tell.
 const PROBE_ROWS: usize = 256;
+/// So many row groups of files that are far away are on their way at once, at most.
+const MAX_OPENED: usize = 8;
 /// The size of pages and dictionaries that writers keep to.
 const PAGE_BYTES: usize = 1 << 20;
 /// Losing rows are decoded with their neighbours unless a whole block of them can be skipped:
@@ -113,24 +115,30 @@ impl<'a> Scan<'a> {
 
     fn run_groups(
         &self,
-        mut groups: impl Iterator<Item = Result<ScanGroup<'a>>>,
+        groups: impl Iterator<Item = Result<ScanGroup<'a>>>,
         take: &mut Take<'_>,
     ) -> Result<()> {
         // Bytes a row, as learned from the rows so far.
         let mut learned = None;
-        let mut next = groups.next().transpose()?.map(|group| self.open(group)).transpose()?;
-        while let Some((group, file)) = next.take() {
-            let mut following = groups.next().transpose()?;
-            // What is far away comes while this is decoded.
-            if let Some(far) = following.take_if(|group| group.pinned.is_far()) {
-                next = Some(self.open(far)?);
+        let mut groups = groups.peekable();
+        let mut opened: VecDeque<Opened<'a>> = VecDeque::new();
+        loop {
+            // What is far away comes while what is before it is decoded.
+            let mut coming: u64 = opened.iter().map(|next| next.coming).sum();
+            let budget = self.file_budget();
+            while let Some(group) = groups.next_if(|group| match group {
+                Ok(group) if group.pinned.is_far() => {
+                    opened.len() < MAX_OPENED && (opened.is_empty() || coming < budget)
+                }
+                _ => opened.is_empty(),
+            }) {
+                let next = self.open(group?)?;
+                coming += next.coming;
+                opened.push_back(next);
             }
-            self.read(group, &file, &mut learned, take)?;
-            if let Some(near) = following {
-                next = Some(self.open(near)?);
-            }
+            let Some(next) = opened.pop_front() else { return Ok(()) };
+            self.read(next, &mut learned, take)?;
         }
-        Ok(())
     }
 
     /// The row groups that [`Scan::run`] would read, in order: to be read by several at once.
@@ -141,33 +149,39 @@ impl<'a> Scan<'a> {
 
     /// Gives each batch of one row group to `take`, as [`Scan::run`] does.
     pub fn run_group(&self, group: ScanGroup<'a>, take: &mut Take<'_>) -> Result<()> {
-        let (group, file) = self.open(group)?;
-        self.read(group, &file, &mut None, take)
+        self.read(self.open(group)?, &mut None, take)
     }
 
     fn read(
         &self,
-        group: ScanGroup<'a>,
-        file: &OpenFile,
+        opened: Opened<'a>,
         learned: &mut Option<usize>,
         take: &mut Take<'_>,
     ) -> Result<()> {
+        let Opened { group, file, .. } = opened;
         let pinned = group.pinned;
-        let mut reader = GroupReader { scan: self, pinned, file, learned: *learned };
+        let mut reader = GroupReader { scan: self, pinned, file: &file, learned: *learned };
         reader.read(group, take)?;
         *learned = reader.learned;
-        pinned.verify(file)
+        pinned.verify(&file)
     }
 
-    fn open(&self, group: ScanGroup<'a>) -> Result<(ScanGroup<'a>, OpenFile)> {
+    /// Bytes of one file that are to be at hand.
+    fn file_budget(&self) -> u64 {
+        self.batch_bytes as u64 * 2
+    }
+
+    fn open(&self, group: ScanGroup<'a>) -> Result<Opened<'a>> {
         let pinned = group.pinned;
         let metadata = pinned.metadata.metadata().row_group(group.index);
         let wanted = metadata.columns().iter().filter(|chunk| self.wants(chunk)).map(|chunk| {
             let (start, length) = chunk.byte_range();
             start..start + length
         });
-        let file = pinned.open(&wanted.collect::<Vec<_>>(), self.batch_bytes as u64 * 2)?;
-        Ok((group, file))
+        let wanted: Vec<Range<u64>> = wanted.collect();
+        let bytes: u64 = wanted.iter().map(|range| range.end - range.start).sum();
+        let file = pinned.open(&wanted, self.file_budget())?;
+        Ok(Opened { group, file, coming: bytes.min(self.file_budget()) })
     }
 
     /// What decoding holds besides the batches, about: of each column a page and a dictionary.
@@ -308,6 +322,14 @@ impl ScanKey {
             *keep &= self.bounds.may_have(self.form, &least, &most);
         }
     }
+}
+
+/// A row group whose bytes may be on their way.
+struct Opened<'a> {
+    group: ScanGroup<'a>,
+    file: OpenFile,
+    // Bytes that were asked for, about.
+    coming: u64,
 }
 
 /// The rows to read of one row group.
