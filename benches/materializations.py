@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bare_client import BareClient
 from measure import Bound, Job, Rounds, say
-from own_process import child
+from own_process import child, plug_in
 
 if TYPE_CHECKING:
     import redis
@@ -78,6 +78,7 @@ class Twins:
     def make(cls, folder: Path, server: RedisServer, entities: int, features: int) -> Twins:
         say(f"making {entities:,} entities x {features} features")
         ours, stock = make_repo(folder, entities, features).twins(folder / "twins", server)
+        plug_in(ours)
         return cls(ours, stock, entities, features)
 
     @property
@@ -126,6 +127,13 @@ class Materializations:
         self.report(twins.title, found, correct, target=target)
         self.report("the same, CPU of the client", found, correct, "cpu", "s")
         self.report("the same, peak memory", found, correct, "peak_mb", "MB", limit=limit)
+        plugged = [
+            self.materialize("plugged", twins, None, (EARLY, LATE))
+            for _ in range(self.rounds.our_materializations)
+        ]
+        correct = same_hashes(twins.ours.redis(), twins.stock.redis(), twins.entities)
+        name = "the same, by `feast` with `feastrs.feast.MaterializationEngine`"
+        self.report(name, found | {"feastrs": plugged}, correct)
         commands = list(_restores(twins))
         self.bound(f"{twins.title}: RESTORE", twins, commands, found, at_most=1.67)
         return found
@@ -217,7 +225,7 @@ class Materializations:
 
     def fill(self, door: str, twins: Twins, until: datetime | None) -> str:
         """Empties the store and puts the rows up to `until` into it; gives the repo's folder."""
-        repo = twins.ours if door == "feastrs" else twins.stock
+        repo = twins.stock if door == "feast" else twins.ours
         with repo.redis() as client:
             client.flushdb()
         if until is not None:

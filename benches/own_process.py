@@ -17,7 +17,12 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from testbed.repo import Repo
+
+PLUGGED = "plugged-in.yaml"
 
 
 def child(*arguments: str, script: str = __file__) -> dict[str, float]:
@@ -64,13 +69,33 @@ def child_import(module: str) -> dict[str, float]:
 
 
 def open_store(door: str, folder: str) -> Any:
+    """`feast`, `feastrs`, or Feast with our plug-ins, which `plug_in` has written down."""
     if door == "feast":
         import feast
 
         return feast.FeatureStore(repo_path=folder)
+    if door == "plugged":
+        import feast
+
+        file = Path(folder) / PLUGGED
+        return feast.FeatureStore(repo_path=folder, fs_yaml_file=file)
     import feastrs
 
     return feastrs.FeatureStore(repo_path=folder)
+
+
+def plug_in(repo: Repo) -> None:
+    """Writes what an unchanged Feast needs to do its work by our plug-ins, into the repo's
+    folder."""
+    import yaml
+
+    from testbed.repo import PLUG_INS
+
+    online_store = repo.config["online_store"]
+    online_store = online_store | {"type": PLUG_INS[online_store["type"]]}
+    engine = {"type": "feastrs.feast.MaterializationEngine"}
+    config = repo.config | {"online_store": online_store, "batch_engine": engine}
+    (repo.folder / PLUGGED).write_text(yaml.safe_dump(config))
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from materializations import same_hashes
 from measure import Job, Rounds, millis, say
+from own_process import open_store, plug_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ ROWS = 10_000
 FEATURES = 50
 # Of one round: enough for a 99th percentile.
 PUSHES = 500
+PLUGGED = ", by `feast` with `feastrs.feast.RedisOnlineStore`"
 
 
 def apply_view(folder: Path) -> Applied:
@@ -70,14 +72,19 @@ class Writes:
 
     def run(self) -> None:
         ours, stock = apply_view(self.folder / "definitions").twins(self.folder, self.server)
-        doors = {"feastrs": (ours, ours.ours()), "feast": (stock, stock.stock())}
-        # Both have connected and read their registry.
-        for _, store in doors.values():
-            store.write_to_online_store("wide", frame(0).head(1))
-        self.frames(doors)
-        self.pushes(doors)
+        plug_in(ours)
+        plugged = open_store("plugged", str(ours.folder))
+        for suffix, store in (("", ours.ours()), (PLUGGED, plugged)):
+            doors = {"feastrs": (ours, store), "feast": (stock, stock.stock())}
+            # Both have connected and read their registry, and begin with the same rows.
+            for repo, store in doors.values():
+                with repo.redis() as client:
+                    client.flushdb()
+                store.write_to_online_store("wide", frame(0).head(1))
+            self.frames(doors, suffix)
+            self.pushes(doors, suffix)
 
-    def frames(self, doors: dict[str, tuple[Repo, Any]]) -> None:
+    def frames(self, doors: dict[str, tuple[Repo, Any]], suffix: str) -> None:
         title = f"`write_to_online_store`, {ROWS:,} x {FEATURES}, into an empty store"
         for name, target, is_emptied in (
             (title, 30, True),
@@ -97,9 +104,10 @@ class Writes:
                     found[door].append(time.perf_counter() - started)
                 correct &= is_same(doors)
             stock, ours = millis(found["feast"]), millis(found["feastrs"])
-            self.jobs.append(Job(name, stock, ours, "ms", correct, target))
+            goal = None if suffix else target
+            self.jobs.append(Job(name + suffix, stock, ours, "ms", correct, goal))
 
-    def pushes(self, doors: dict[str, tuple[Repo, Any]]) -> None:
+    def pushes(self, doors: dict[str, tuple[Repo, Any]], suffix: str) -> None:
         say("pushes of one row")
         found: dict[str, list[float]] = {"feastrs": [], "feast": []}
         correct = True
@@ -118,7 +126,8 @@ class Writes:
             correct &= is_same(doors)
         stock, ours = millis(found["feast"]), millis(found["feastrs"])
         name = f"`push` of one row of {FEATURES} features: p99"
-        self.jobs.append(Job(name, stock, ours, "ms", correct, 5))
+        goal = None if suffix else 5
+        self.jobs.append(Job(name + suffix, stock, ours, "ms", correct, goal))
 
 
 def is_same(doors: dict[str, tuple[Repo, Any]]) -> bool:
