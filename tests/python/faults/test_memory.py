@@ -1,16 +1,23 @@
-"""Memory does not grow, however often features are read."""
+"""Memory does not grow, however often features are read, and a materialization keeps to what it
+was given."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from feast import Entity, FeatureView, Field, ValueType
+from feast.types import Float64, Int64
 
-from testbed.plain import plain, plain_table, wide
+from testbed.plain import TIME, plain, plain_table, wide
 from testbed.redis_server import RedisServer
-from testbed.repo import EARLY, LATE
+from testbed.repo import EARLY, LATE, Applied, apply, file_source
 
 # In a process of its own, so that nobody else's garbage counts. It prints how many reads it has
 # done and how much memory is its own then; the first line is after the warm-up, in which the
@@ -84,3 +91,65 @@ def test_memory_does_not_grow_with_the_reads(
     print(door, [f"{size / sizes[0] - 1:+.2%}" for size in sizes], f"of {sizes[0] >> 20} MB")
     assert len(sizes) == 11
     assert sizes[-1] <= sizes[0] * (1 + MOST_GROWTH), sizes
+
+
+# Prints how much memory a materialization has taken beyond what was there before it, in MB.
+MATERIALIZE = """
+import sys
+from datetime import datetime
+import feastrs
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+store = feastrs.FeatureStore(repo_path=sys.argv[1])
+before = peak()
+report = store.materialize(datetime(2000, 1, 1), datetime(2040, 1, 1))
+assert report.views[0].entities_written == int(sys.argv[2]), report
+print((peak() - before) / 1024)
+"""
+FILES, FILE_ROWS, FEATURES = 6, 150_000, 10
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Applied:
+    """More entities than a small budget is for; files that are each newer than the one before."""
+    folder = tmp_path_factory.mktemp("many")
+    random = np.random.default_rng(3)
+    (folder / "source").mkdir()
+    for number in range(FILES):
+        first = number * FILE_ROWS
+        columns = {
+            "driver_id": pa.array(random.permutation(FILE_ROWS) + first),
+            "event_timestamp": pa.array(np.arange(first, first + FILE_ROWS) + 10**15, TIME),
+        }
+        columns |= {f"f{i}": pa.array(random.random(FILE_ROWS)) for i in range(FEATURES)}
+        pq.write_table(pa.table(columns), folder / "source" / f"{number}.parquet")
+    driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+    view = FeatureView(
+        name="v",
+        entities=[driver],
+        ttl=timedelta(0),
+        schema=[
+            Field(name="driver_id", dtype=Int64),
+            *(Field(name=f"f{i}", dtype=Float64) for i in range(FEATURES)),
+        ],
+        source=file_source(folder / "source"),
+    )
+    return apply(folder / "applied", [driver, view])
+
+
+@pytest.mark.parametrize("budget", [32, 64, 128, 256])
+def test_a_materialization_keeps_to_its_budget(
+    many: Applied, redis7: RedisServer, tmp_path: Path, budget: int
+) -> None:
+    settings = {"materialization": {"max_memory_mb": budget}}
+    repo = many.open(tmp_path / "repo", redis7, settings=settings)
+    arguments = [sys.executable, "-c", MATERIALIZE, str(repo.folder), str(FILES * FILE_ROWS)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=170, check=False)
+
+    assert done.returncode == 0, done.stderr
+    grown = float(done.stdout)
+    print(f"{grown:.0f} MB of {budget}")
+    assert grown <= budget * 1.1
