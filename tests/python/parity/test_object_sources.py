@@ -184,7 +184,8 @@ class TestOnS3:
 
         s3.before = wait
         assert materialize(repo).entities_written == files * count
-        assert most[0] == files
+        # One ahead of the one that is decoded would be two.
+        assert most[0] > 2
 
     def test_what_fails_for_a_moment_is_asked_for_again(self, s3: S3Server, tmp_path: Path) -> None:
         write_tree(tmp_path / "tree")
@@ -347,33 +348,6 @@ class TestPointInTimeJoins:
         upload(s3, tmp_path / "tree")
         far = open_repo(tmp_path / "far", f"{s3.url}/{BUCKET}/one.parquet")
         assert self.joined(far)["x"].to_pylist() == [0.0, None, None, None, None, None]
-
-    def test_several_files_come_at_once(
-        self, s3: S3Server, redis7: RedisServer, tmp_path: Path
-    ) -> None:
-        """Who is far away is not waited for file by file."""
-        files, count = 6, 5_000
-        tree = tmp_path / "tree"
-        (tree / "days").mkdir(parents=True)
-        for number in range(files):
-            pq.write_table(rows(number * count, count), tree / f"days/{number}.parquet")
-        upload(s3, tree)
-        repo = of_s3(s3, tmp_path / "far", "days", redis7)
-        lock, waiting, most = threading.Lock(), [0], [0]
-
-        def wait(environ: dict[str, Any]) -> None:
-            # Where the data of a file begins; its footer is asked for from its end.
-            if environ.get("HTTP_RANGE", "").startswith("bytes=4-"):
-                with lock:
-                    waiting[0] += 1
-                    most[0] = max(most[0], waiting[0])
-                time.sleep(0.2)
-                with lock:
-                    waiting[0] -= 1
-
-        s3.before = wait
-        assert materialize(repo).entities_written == files * count
-        assert most[0] == files
 
     def test_what_fails_for_a_moment_is_asked_for_again(self, s3: S3Server, tmp_path: Path) -> None:
         write_tree(tmp_path / "tree")
