@@ -12,7 +12,7 @@ use super::transfer::{Chunk, Reader};
 use super::workers::{StopFlag, finished, spawn_named, stopped};
 use crate::call::Call;
 use crate::error::{ErrorKind, Result};
-use crate::offline::{Decider, Part, Scan, parts_by_time};
+use crate::offline::{Decider, Part, RowSet, Scan, parts_by_time};
 
 /// No batch in flight is larger than this, however much memory there is.
 const MAX_BATCH_BYTES: usize = 8 << 20;
@@ -39,12 +39,15 @@ impl Passes<'_> {
     pub fn run(&self, writers: Vec<SyncSender<Chunk>>) -> Result<Decision> {
         let head = self.page_bytes(&self.plan.head);
         let all = self.page_bytes(&self.plan.all_columns());
+        let winners = RowSet::bytes(self.plan.source.rows());
+        // Those that are transferred, those that wait for it, those that are being told.
+        let both = head + all + 3 * winners;
         let reader =
-            |pages| Reader::new(self.plan, writers, self.batch_bytes(pages), self.write_rows);
-        let parts = if head + all <= self.memory / 4 { self.parts()? } else { Vec::new() };
+            |held| Reader::new(self.plan, writers, self.batch_bytes(held), self.write_rows);
+        let parts = if both <= self.memory / 4 { self.parts()? } else { Vec::new() };
         match parts.len() > 1 {
-            true => self.part_by_part(&parts, head + all, reader(head + all)),
-            false => self.in_turn(head, reader(all)),
+            true => self.part_by_part(&parts, both, reader(both)),
+            false => self.in_turn(head + winners, reader(all + winners)),
         }
     }
 
@@ -58,25 +61,25 @@ impl Passes<'_> {
         }
     }
 
-    /// What a pass over these columns holds besides its batches.
+    /// What a pass over these columns holds of files.
     fn page_bytes(&self, columns: &[String]) -> usize {
         let source = &self.plan.source;
         Scan { source, columns, window: None, keys: &[], rows: None, batch_bytes: 0 }.page_bytes()
     }
 
-    /// What is for the table, and again for all batches, where `pages` are held.
-    fn half_of_rest(&self, pages: usize) -> usize {
-        self.memory.saturating_sub(pages).max(self.memory / 4) / 2
+    /// What is for the table, and again for all batches, where so many bytes are `held` besides.
+    fn half_of_rest(&self, held: usize) -> usize {
+        self.memory.saturating_sub(held).max(self.memory / 4) / 2
     }
 
-    fn batch_bytes(&self, pages: usize) -> usize {
-        (self.half_of_rest(pages) / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES)
+    fn batch_bytes(&self, held: usize) -> usize {
+        (self.half_of_rest(held) / BATCHES_IN_FLIGHT).min(MAX_BATCH_BYTES)
     }
 
     /// One pass after the other.
-    fn in_turn(&self, pages: usize, mut reader: Reader<'_>) -> Result<Decision> {
+    fn in_turn(&self, held: usize, mut reader: Reader<'_>) -> Result<Decision> {
         let mut found = Vec::new();
-        let decision = self.decide(&[], pages, &mut |winners| {
+        let decision = self.decide(&[], held, &mut |winners| {
             found.push(winners);
             Ok(())
         })?;
@@ -91,7 +94,7 @@ impl Passes<'_> {
     fn part_by_part(
         &self,
         parts: &[Part],
-        pages: usize,
+        held: usize,
         mut reader: Reader<'_>,
     ) -> Result<Decision> {
         let (decided, transferred) = thread::scope(|scope| {
@@ -99,7 +102,7 @@ impl Passes<'_> {
             let (send, receive) = sync_channel(0);
             let search = spawn_named(scope, "feastrs-search", move || {
                 let mut give = |winners| send.send(winners).map_err(|_| stopped());
-                self.stop.guard(|| self.decide(parts, pages, &mut give))
+                self.stop.guard(|| self.decide(parts, held, &mut give))
             });
             let mut found = receive.into_iter();
             let mut transfer =
@@ -115,15 +118,15 @@ impl Passes<'_> {
         }
     }
 
-    fn decide(&self, parts: &[Part], pages: usize, winners: &mut Give<'_>) -> Result<Decision> {
+    fn decide(&self, parts: &[Part], held: usize, winners: &mut Give<'_>) -> Result<Decision> {
         let pass = FirstPass {
             plan: self.plan,
             parts,
-            batch_bytes: self.batch_bytes(pages),
+            batch_bytes: self.batch_bytes(held),
             counts: &|event| self.plan.window.contains(event),
             searched: self.searched,
         };
-        let decider = Decider::for_rows(self.half_of_rest(pages), self.plan.source.rows());
+        let decider = Decider::for_rows(self.half_of_rest(held), self.plan.source.rows());
         decide(pass, decider, self.skip_null_keys, winners, self.call)
     }
 }

@@ -56,11 +56,13 @@ impl Part {
         }
     }
 
-    /// Some rows of it, which lie between `oldest` and `newest`, and between what was known before.
-    fn some(&self, rows: Range<u64>, (oldest, newest): (Moment, Moment)) -> Part {
-        let (groups, bounds) = (self.groups.clone(), self.bounds);
-        let bounds = bounds.map(|(least, most)| (least.max(oldest), most.min(newest)));
-        Part { groups, rows: Some(rows), bounds }
+    /// The rows of `block`, which are some of it.
+    fn some(&self, block: Block) -> Part {
+        let Block { rows, oldest, newest } = block;
+        // What the statistics say has to be true as well: other parts were told from it by them.
+        let (least, most) = self.bounds.unwrap_or((Moment::MIN, Moment::MAX));
+        let bounds = Some((least.max(oldest), most.min(newest)));
+        Part { groups: self.groups.clone(), rows: Some(rows), bounds }
     }
 }
 
@@ -152,8 +154,7 @@ fn divide_group(scan: &Scan<'_>, column: &str, part: &Part, call: &Call<'_>) -> 
         Ok(())
     })?;
     let Some((newest, others)) = newest_end(blocks) else { return whole() };
-    let part_of = |block: Block| part.some(block.rows, (block.oldest, block.newest));
-    Ok(vec![part_of(newest), part_of(others)])
+    Ok(vec![part.some(newest), part.some(others)])
 }
 
 /// The last of the blocks, or else the first of them, if they are newer than all others; and

@@ -17,6 +17,11 @@ impl RowSet {
         RowSet { words: vec![0; rows.div_ceil(64) as usize], len: 0 }
     }
 
+    /// What a set for rows `0..rows` takes.
+    pub fn bytes(rows: u64) -> usize {
+        usize::try_from(rows.div_ceil(8)).unwrap_or(usize::MAX / 8)
+    }
+
     /// Adds `row`, which must be below the bound.
     pub fn insert(&mut self, row: u64) {
         let (word, bit) = (&mut self.words[(row / 64) as usize], 1 << (row % 64));

@@ -186,14 +186,18 @@ impl<'a> Scan<'a> {
 
     /// What decoding holds besides the batches, about: of each column a page and a dictionary.
     pub fn page_bytes(&self) -> usize {
-        let groups =
-            self.source.files().iter().flat_map(|file| file.metadata.metadata().row_groups());
-        let of_group = |group: &RowGroupMetaData| -> usize {
-            let chunks = group.columns().iter().filter(|chunk| self.wants(chunk));
-            let size = |chunk: &ColumnChunkMetaData| usize::try_from(chunk.uncompressed_size());
-            chunks.map(|chunk| size(chunk).unwrap_or(0).min(2 * PAGE_BYTES)).sum()
+        let of_file = |file: &PinnedFile| {
+            let groups = file.metadata.metadata().row_groups();
+            let columns = groups.first().map_or(&[][..], |group| group.columns());
+            let wanted: Vec<usize> =
+                (0..columns.len()).filter(|&column| self.wants(&columns[column])).collect();
+            let of_group = |group: &RowGroupMetaData| -> usize {
+                let sizes = wanted.iter().map(|&column| group.column(column).uncompressed_size());
+                sizes.map(|size| usize::try_from(size).unwrap_or(0).min(2 * PAGE_BYTES)).sum()
+            };
+            groups.iter().map(of_group).max().unwrap_or(0)
         };
-        groups.map(of_group).max().unwrap_or(0)
+        self.source.files().iter().map(of_file).max().unwrap_or(0)
     }
 
     fn wants(&self, chunk: &ColumnChunkMetaData) -> bool {
