@@ -181,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn room_that_nobody_has_is_not_needed() {
+        let mut decider = Decider::for_rows(usize::MAX, 1 << 50);
+        decider.observe_row(1, b"a", candidate(1, None, 0)).unwrap();
+        let mut rows = RowSet::new(1);
+        decider.finish(&mut rows, &Call::unlimited()).unwrap();
+
+        assert!(rows.contains(0));
+    }
+
+    #[test]
     fn a_table_of_any_size_decides_the_same() {
         let names: Vec<String> = (0..9_000).map(|index| format!("k{}", index % 3_000)).collect();
         let rows: Vec<(&str, Candidate)> = names

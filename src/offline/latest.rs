@@ -128,12 +128,11 @@ impl Latest {
     pub fn new(limit_bytes: usize, rows: usize) -> Self {
         let each = Self::ENTRY_BYTES + Self::KEY_BYTES + Self::SLOT_BYTES;
         let entities = rows.min(limit_bytes / each);
-        Latest {
-            limit_bytes,
-            table: HashTable::new(),
-            keys: PackedBytes::with_capacity(entities, entities * Self::KEY_BYTES),
-            winners: Vec::with_capacity(entities),
-        }
+        let (mut keys, mut winners) = (PackedBytes::default(), Vec::new());
+        // Where the system grants no such room, it grows as entities come.
+        let _ = keys.try_reserve(entities, entities * Self::KEY_BYTES);
+        let _ = winners.try_reserve_exact(entities);
+        Latest { limit_bytes, table: HashTable::new(), keys, winners }
     }
 
     /// Takes the rows `start..` of the given, and says where it stopped: at the end, or at the

@@ -102,7 +102,12 @@ pub fn parts_by_time(
     }
     let is_far = source.files().iter().any(PinnedFile::is_far);
     let mut parts = divide(groups, if is_far { MAX_FAR_PARTS } else { MAX_PARTS });
-    if let Some(newest) = parts.first().filter(|part| part.groups.len() == 1 && !is_far) {
+    let is_only = parts.len() == 1;
+    if let Some(newest) = parts.first_mut().filter(|part| part.groups.len() == 1 && !is_far) {
+        if is_only {
+            // What statistics say has told it from no other.
+            newest.bounds = None;
+        }
         let divided = divide_group(&scan, column, newest, call)?;
         parts.splice(..1, divided);
     }

@@ -1,6 +1,8 @@
 //! Many byte strings in one allocation: keys on their way to a store, values on their way
 //! to the wire.
 
+use std::collections::TryReserveError;
+
 /// A list of byte strings, stored end to end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackedBytes {
@@ -13,6 +15,12 @@ impl PackedBytes {
     /// Room for `items` strings of `bytes` bytes in all.
     pub fn with_capacity(items: usize, bytes: usize) -> Self {
         PackedBytes { data: Vec::with_capacity(bytes), ends: Vec::with_capacity(items) }
+    }
+
+    /// Makes room for `items` more strings of `bytes` bytes in all, if there is any.
+    pub fn try_reserve(&mut self, items: usize, bytes: usize) -> Result<(), TryReserveError> {
+        self.ends.try_reserve_exact(items)?;
+        self.data.try_reserve_exact(bytes)
     }
 
     /// Appends one item that `write` builds at the end of the buffer.
