@@ -4,10 +4,9 @@
 //! For each view: [`plan`] pins the source and resolves names, `decide` reads keys and times
 //! and marks the winning rows, `transfer` reads those rows again with their features and writes
 //! them, `passes` has the one follow the other, `view` holds it together and records the interval
-//! after the last write is acknowledged. [`run`] has
-//! some views under way at once, in one `budget` of memory. [`select`] says which views, and
-//! which of them only Feast can do. Rows that are handed over instead, as to `push`, go the way
-//! of [`frame`].
+//! after the last write is acknowledged. [`run`] has some views under way at once, in one `budget`
+//! of memory. [`select`] says which views, and which of them only Feast can do. Rows that are
+//! handed over instead, as to `push`, go the way of [`frame`].
 //!
 //! Two passes, always: keys and times are a small part of a file, and the second pass writes
 //! while it reads, which keeping decoded rows until all are decided would forbid.

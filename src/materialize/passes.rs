@@ -1,6 +1,6 @@
-//! The two passes over a view's source: which rows win, then those rows to the writers. Where the
-//! source says which of its row groups are newest and memory allows it, the second pass begins
-//! with them while the first is still among the older ones. Must not know the store.
+//! The two passes over a view's source: which rows win, then those rows to the writers. Where it
+//! can be told which part of the source is newest, and memory allows it, the second pass begins
+//! with that part while the first is still among older ones. Must not know the store.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, sync_channel};

@@ -26,6 +26,7 @@ use crate::store::OnlineStore;
 const NEWS_WAIT: Duration = Duration::from_millis(50);
 /// How long putting a view's state back after a failure may take.
 const CLEAN_UP: Duration = Duration::from_secs(5);
+
 /// One view of a materialization.
 pub(super) struct ViewJob<'a> {
     pub view: &'a FeatureView,
