@@ -17,6 +17,7 @@ mod redis_cluster;
 mod redis_cluster_async;
 mod redis_cluster_server;
 mod redis_cluster_writes;
+mod redis_copy;
 mod redis_delete;
 mod redis_faults;
 mod redis_field_ttl;

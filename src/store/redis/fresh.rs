@@ -1,16 +1,16 @@
-//! Entities that are new: their hash is sent whole, in Redis's own serialized form, and the
-//! server takes it only if there is no such key. That is atomic, and costs the server a tenth
-//! of what the same fields cost one by one. What is refused goes the way of [`Writer`]; a
-//! refusal costs time, never data.
+//! Entities that are new: their hash is made whole, and the server takes it only if there is no
+//! such key, which is atomic without a look at what is stored. Here that is RESTORE of a hash in
+//! Redis's own serialized form, which costs the server a tenth of what the same fields cost one
+//! by one; where the server has none, [`copy`](super::copy). What is refused goes the way of
+//! [`Writer`]; a refusal costs time, never data.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use super::codec::{CommandBuffer, append_argument};
 use super::connection::{Connection, OK_BYTES};
+use super::copy::ScratchKey;
+use super::learned::{Learned, Manner};
 use super::refusal;
-use super::replace::LearnedReplace;
-use super::script::LearnedScript;
 use super::serialized::{Form, fits_listpack, serialize_hash};
 use super::timestamp;
 use super::writer::{CHUNK_ROWS, Chunk, Writer};
@@ -21,102 +21,15 @@ use crate::store::WriteBatch;
 /// Smaller batches are pushes: mostly of entities that are there already.
 pub(super) const MIN_BATCH_ROWS: usize = 32;
 /// Rows that are sent at once when the first of a batch were new: enough to keep the server busy
-/// while the next are encoded. Nothing is atomic but each row.
+/// while the next are encoded.
 const SENT_AT_ONCE: usize = 500;
-/// After a batch of which most entities were there, so many batches go without a trial.
-const BATCHES_WITHOUT_TRIAL: u32 = 15;
-/// The same for chunks of which one looked whether any entity was there.
-const CHUNKS_WITHOUT_TRIAL: u32 = 15;
-
-/// What a store has learned about RESTORE from its server's replies.
-#[derive(Default)]
-pub(super) struct Learned {
-    // Forms that were refused: none, listpacks, or the command itself.
-    refused: AtomicU8,
-    batches_without_trial: AtomicU32,
-    // Whether the log has it that RESTORE is refused.
-    is_refusal_told: AtomicBool,
-    /// Where hashes can't be sent whole.
-    pub(super) absence: Absence,
-    /// About existing entities.
-    pub(super) replace: LearnedReplace,
-    /// About small batches.
-    pub(super) script: LearnedScript,
-}
-
-/// Whether chunks are expected to have nothing but new entities.
-#[derive(Default)]
-pub(super) struct Absence {
-    is_expected: AtomicBool,
-    chunks_to_skip: AtomicU32,
-}
-
-impl Absence {
-    pub(super) fn is_likely(&self) -> bool {
-        self.is_expected.load(Ordering::Relaxed)
-    }
-
-    /// A chunk had none but new ones.
-    pub(super) fn expect(&self) {
-        let left = self.chunks_to_skip.load(Ordering::Relaxed);
-        match left.checked_sub(1) {
-            None => self.is_expected.store(true, Ordering::Relaxed),
-            Some(left) => self.chunks_to_skip.store(left, Ordering::Relaxed),
-        }
-    }
-
-    /// A chunk was looked at in vain: not again for a while.
-    pub(super) fn was_wrong(&self) {
-        self.is_expected.store(false, Ordering::Relaxed);
-        self.chunks_to_skip.store(CHUNKS_WITHOUT_TRIAL, Ordering::Relaxed);
-    }
-}
-
-const LISTPACKS_REFUSED: u8 = 1;
-const RESTORE_REFUSED: u8 = 2;
-
-impl Learned {
-    /// Whether the next batch is worth a trial.
-    fn is_worth_a_trial(&self) -> bool {
-        let left = self.batches_without_trial.load(Ordering::Relaxed);
-        if left > 0 {
-            self.batches_without_trial.store(left - 1, Ordering::Relaxed);
-        }
-        left == 0 && !self.is_restore_refused()
-    }
-
-    fn is_restore_refused(&self) -> bool {
-        self.refused.load(Ordering::Relaxed) >= RESTORE_REFUSED
-    }
-
-    pub(super) fn are_listpacks_refused(&self) -> bool {
-        self.refused.load(Ordering::Relaxed) >= LISTPACKS_REFUSED
-    }
-
-    /// The server does not take listpacks.
-    pub(super) fn refuse_listpacks(&self) {
-        self.refuse(LISTPACKS_REFUSED);
-    }
-
-    /// Says once in the store's life that, and why, it is written to in a slower way.
-    pub(super) fn tell_refusal(&self, node: &str, text: &[u8]) {
-        if !self.is_refusal_told.swap(true, Ordering::Relaxed) {
-            let text = String::from_utf8_lossy(text);
-            // Some repeat the arguments, which are no text.
-            let why = text.split(", with args").next().unwrap_or_default();
-            log::info!("Redis at {node} refuses RESTORE ({why}): a slower way to write is taken");
-        }
-    }
-
-    fn refuse(&self, what: u8) {
-        self.refused.fetch_max(what, Ordering::Relaxed);
-    }
-}
 
 /// The way of new entities, for one batch.
 pub(super) struct Fresh<'a> {
     learned: &'a Learned,
     is_on: bool,
+    /// The key of the hash that is copied.
+    pub(super) scratch: ScratchKey,
     // Few, as long as it may be in vain.
     rows_at_once: usize,
     // The argument TTL of RESTORE, milliseconds, encoded; 0 is for ever.
@@ -142,6 +55,7 @@ impl<'a> Fresh<'a> {
         Fresh {
             learned,
             is_on,
+            scratch: ScratchKey::default(),
             rows_at_once: CHUNK_ROWS,
             ttl,
             payload: Vec::new(),
@@ -150,13 +64,14 @@ impl<'a> Fresh<'a> {
         }
     }
 
-    pub(super) fn is_on(&self) -> bool {
-        self.is_on
+    /// How the next rows are written; `None`: not as if their entities were new.
+    pub(super) fn manner(&self) -> Option<Manner> {
+        self.learned.manner().filter(|_| self.is_on)
     }
 
-    /// Whether the server takes hashes whole.
-    pub(super) fn may_restore(&self) -> bool {
-        !self.learned.is_restore_refused()
+    /// Leaves a row to the chunks that compare.
+    pub(super) fn leave(&mut self, row: usize) {
+        self.refused.push(row);
     }
 
     pub(super) fn give_up(&mut self) {
@@ -174,19 +89,49 @@ pub(super) fn are_fields_distinct(batch: &WriteBatch<'_>) -> bool {
 }
 
 impl Writer<'_> {
-    /// Sends rows whole as long as most of them are new; the refused ones are left to the
+    /// Writes rows as new ones as long as most of them are; the refused ones are left to the
     /// chunks that compare.
     pub(super) fn run_fresh(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
-        connection.set_doing("RESTORE");
+        while let Some(manner) = self.fresh.manner() {
+            if manner == Manner::Copy {
+                if !self.has_transactions(connection, call)? {
+                    continue;
+                }
+                self.fresh.scratch = ScratchKey::new(self.project);
+            }
+            self.run_manner(manner, connection, call)?;
+            if self.is_all_sent() {
+                break;
+            }
+        }
+        self.leave_fresh();
+        Ok(())
+    }
+
+    /// Writes until all is sent, or another manner is better.
+    fn run_manner(
+        &mut self,
+        manner: Manner,
+        connection: &mut Connection,
+        call: &Call<'_>,
+    ) -> Result<()> {
+        connection.set_doing(match manner {
+            Manner::Restore => "RESTORE",
+            Manner::Copy => "MULTI, HSET, COPY, EXEC",
+        });
+        connection.set_exclusive(manner == Manner::Copy);
         loop {
-            self.ahead = match self.fresh.is_on() {
+            self.ahead = match self.fresh.manner() == Some(manner) {
                 true => self.next_unsent(self.fresh.rows_at_once),
                 false => None,
             };
-            if let Some(chunk) = self.ahead.take() {
-                for &row in &chunk.rows {
-                    let form = self.encode_restore(connection.commands(), row);
-                    self.fresh.sent.push_back(form);
+            if let Some(mut chunk) = self.ahead.take() {
+                match manner {
+                    Manner::Restore => self.encode_restores(connection.commands(), &chunk.rows),
+                    Manner::Copy => {
+                        self.leave_long(&mut chunk.rows);
+                        self.encode_copies(connection.commands(), &chunk.rows);
+                    }
                 }
                 self.ahead = Some(chunk);
                 connection.send(call)?;
@@ -194,15 +139,17 @@ impl Writer<'_> {
             if let Some(chunk) = self.current.take() {
                 let rows = chunk.rows.clone();
                 self.current = Some(chunk);
-                self.receive_restored(&rows, connection, call)?;
+                match manner {
+                    Manner::Restore => self.receive_restored(&rows, connection, call)?,
+                    Manner::Copy => self.receive_copied(&rows, connection, call)?,
+                }
             }
             self.current = self.ahead.take();
             if self.current.is_none() {
-                break;
+                connection.set_exclusive(false);
+                return Ok(());
             }
         }
-        self.leave_fresh();
-        Ok(())
     }
 
     /// Goes on with the chunks that compare before they write: with what was refused first.
@@ -211,6 +158,13 @@ impl Writer<'_> {
         self.fresh.sent.clear();
         for rows in std::mem::take(&mut self.fresh.refused).chunks(CHUNK_ROWS) {
             self.again.push_back(Chunk::new(rows.to_vec()));
+        }
+    }
+
+    fn encode_restores(&mut self, commands: &mut CommandBuffer, rows: &[usize]) {
+        for &row in rows {
+            let form = self.encode_restore(commands, row);
+            self.fresh.sent.push_back(form);
         }
     }
 
@@ -240,14 +194,13 @@ impl Writer<'_> {
         let learned = self.fresh.learned;
         match text {
             _ if text.starts_with(b"BUSYKEY") => return Ok(true),
-            _ if refusal::is_command_withheld(text) => learned.refuse(RESTORE_REFUSED),
-            _ if refusal::is_payload_refused(text) => learned.refuse(match form {
-                Form::Listpack => LISTPACKS_REFUSED,
-                Form::Plain => RESTORE_REFUSED,
-            }),
+            _ if refusal::is_command_withheld(text) => learned.refuse_restore(node, text),
+            _ if refusal::is_payload_refused(text) => match form {
+                Form::Listpack => learned.refuse_listpacks(node, text),
+                Form::Plain => learned.refuse_restore(node, text),
+            },
             _ => return Err(refusal::refused(node, "RESTORE", text).context(self.shown_key(row))),
         }
-        learned.tell_refusal(node, text);
         Ok(false)
     }
 
@@ -256,10 +209,7 @@ impl Writer<'_> {
         self.fresh.rows_at_once = SENT_AT_ONCE;
         if 2 * there_already > rows {
             self.fresh.give_up();
-            self.learned.batches_without_trial.store(BATCHES_WITHOUT_TRIAL, Ordering::Relaxed);
-        }
-        if self.learned.is_restore_refused() {
-            self.fresh.give_up();
+            self.learned.was_in_vain();
         }
     }
 
@@ -279,11 +229,21 @@ impl Writer<'_> {
             there_already += usize::from(self.is_there(text, form, &node, row)?);
             refused.push(row);
         }
-        // Only now: a chunk that is cut off in the middle is tried again whole.
-        let restored = rows.len() - refused.len();
-        self.acknowledge(restored, restored);
-        self.fresh.refused.append(&mut refused);
-        self.judge_fresh(rows.len(), there_already);
+        self.take_fresh(rows.len(), refused, there_already);
         Ok(())
+    }
+
+    /// After all replies to so many rows: a chunk that is cut off in the middle is tried again
+    /// whole.
+    pub(super) fn take_fresh(
+        &mut self,
+        rows: usize,
+        mut refused: Vec<usize>,
+        there_already: usize,
+    ) {
+        let written = rows - refused.len();
+        self.acknowledge(written, written);
+        self.fresh.refused.append(&mut refused);
+        self.judge_fresh(rows, there_already);
     }
 }

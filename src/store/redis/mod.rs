@@ -8,12 +8,14 @@ mod busy_poll;
 mod cluster;
 mod codec;
 mod connection;
+mod copy;
 mod delete;
 mod fresh;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod handshake;
 mod kept;
+mod learned;
 mod low_water;
 mod options;
 mod pool;

@@ -57,6 +57,12 @@ pub(super) fn is_command_withheld(text: &[u8]) -> bool {
     text.starts_with(b"NOPERM") || text.starts_with(b"ERR unknown command")
 }
 
+/// Whether `text` says that the server does not copy from one key to another: it may hold them
+/// in different places.
+pub(super) fn is_copy_withheld(text: &[u8]) -> bool {
+    is_command_withheld(text) || text.starts_with(b"CROSSSLOT")
+}
+
 /// Whether `text` says that the server can't read what RESTORE was given: another version of
 /// the format than it knows, or a form that it does not take.
 pub(super) fn is_payload_refused(text: &[u8]) -> bool {

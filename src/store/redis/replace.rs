@@ -8,7 +8,8 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::codec::{CommandBuffer, Reply, append_argument};
-use super::fresh::{Learned, MIN_BATCH_ROWS, are_fields_distinct};
+use super::fresh::{MIN_BATCH_ROWS, are_fields_distinct};
+use super::learned::Learned;
 use super::serialized::{Form, fits_listpack, serialize_hash};
 use super::timestamp::{self, Timestamp};
 use super::writer::WriterSettings;

@@ -150,7 +150,7 @@ impl Writer<'_> {
                 self.decide(row);
             }
         }
-        if !is_any_stored && !self.fresh.may_restore() {
+        if !is_any_stored && self.learned.is_restore_refused() {
             self.learned.absence.expect();
         }
         if self.replace.is_wide() {
@@ -285,7 +285,7 @@ impl Writer<'_> {
         for _ in 0..1 + self.decided.commands() {
             match connection.receive(call)?.error() {
                 Some(text) if self.is_replacing() && refusal::is_command_withheld(text) => {
-                    self.learned.tell_refusal(&node, text);
+                    self.learned.refuse_restore(&node, text);
                     is_withheld = true;
                 }
                 Some(text) => return Err(refusal::refused(&node, "HSET", text)),
@@ -299,8 +299,7 @@ impl Writer<'_> {
         }
         match outcome.first_error() {
             Some(text) if self.is_replacing() && refusal::is_payload_refused(text) => {
-                self.learned.tell_refusal(&node, text);
-                self.learned.refuse_listpacks();
+                self.learned.refuse_listpacks(&node, text);
                 Ok(Outcome::Withheld)
             }
             Some(text) => Err(refusal::refused(&node, "EXEC", text)),

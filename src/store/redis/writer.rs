@@ -1,12 +1,13 @@
 //! Writes of a batch: what is left to write, what is under way, what was acknowledged, and how a
-//! row is encoded. How it gets there is in `fresh` (new entities), `script` (small batches) and
-//! `transaction` (all others).
+//! row is encoded. How it gets there is in `fresh` and `copy` (new entities), `script` (small
+//! batches) and `transaction` (all others).
 
 use std::collections::VecDeque;
 
 use super::codec::{CommandBuffer, append_argument};
 use super::connection::Connection;
-use super::fresh::{Fresh, Learned};
+use super::fresh::Fresh;
+use super::learned::Learned;
 use super::refusal;
 use super::replace::Replace;
 use super::timestamp::{self, Timestamp};
@@ -180,9 +181,7 @@ impl<'a> Writer<'a> {
         if self.is_blind {
             return self.run_blind(connection, call);
         }
-        if self.fresh.is_on() {
-            self.run_fresh(connection, call)?;
-        }
+        self.run_fresh(connection, call)?;
         while self.is_for_script() {
             self.current = self.next_chunk();
             if self.current.is_none() {
@@ -209,20 +208,18 @@ impl<'a> Writer<'a> {
         (end > start).then(|| Chunk::new((start..end).collect()))
     }
 
+    /// Whether there is no row that has never been sent.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.next_row >= self.batch.keys.len()
+    }
+
     pub(super) fn timestamp(&self, row: usize) -> Timestamp {
         Timestamp::from_micros(self.batch.event_timestamps.get(row).copied().unwrap_or_default())
     }
 
     pub(super) fn encode_row(&self, commands: &mut CommandBuffer, row: usize) {
         let key = self.batch.keys.get(row);
-        let mut timestamp = Vec::with_capacity(timestamp::MAX_LEN);
-        self.timestamp(row).encode(&mut timestamp);
-        commands.begin(2 + 2 + 2 * self.fields.len());
-        commands.argument(b"HSET");
-        commands.argument_of(key, self.project);
-        commands.encoded(&self.timestamp_field);
-        commands.argument(&timestamp);
-        self.encode_features(commands, row);
+        self.encode_hset(commands, |commands| commands.argument_of(key, self.project), row);
         if let Some(milliseconds) = self.expires_at(row) {
             commands.begin(6 + self.fields.len());
             commands.argument(b"HPEXPIREAT");
@@ -239,6 +236,23 @@ impl<'a> Writer<'a> {
             commands.argument_of(key, self.project);
             commands.encoded(ttl);
         }
+    }
+
+    /// The row as the fields of the hash whose key is encoded by `key`.
+    pub(super) fn encode_hset(
+        &self,
+        commands: &mut CommandBuffer,
+        key: impl FnOnce(&mut CommandBuffer),
+        row: usize,
+    ) {
+        let mut timestamp = Vec::with_capacity(timestamp::MAX_LEN);
+        self.timestamp(row).encode(&mut timestamp);
+        commands.begin(2 + 2 + 2 * self.fields.len());
+        commands.argument(b"HSET");
+        key(commands);
+        commands.encoded(&self.timestamp_field);
+        commands.argument(&timestamp);
+        self.encode_features(commands, row);
     }
 
     /// Field and value of each feature.

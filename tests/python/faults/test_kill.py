@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from testbed.disturbed import assert_wide, materialize_disturbed
 from testbed.dump import assert_same_redis, assert_same_sqlite
 from testbed.plain import MATERIALIZE, wide
@@ -38,10 +40,18 @@ def kill_midway(repo: Repo, count_entities: Callable[[], int]) -> int:
     return count_entities()
 
 
-def test_redis(any_redis: RedisServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("withheld", [[], ["-restore"], ["-restore", "-copy"]])
+def test_redis(withheld: list[str], any_redis: RedisServer, tmp_path: Path) -> None:
     applied = wide(tmp_path, DRIVERS)
     undisturbed, killed = applied.twins(tmp_path / "twins", any_redis)
     undisturbed.ours().materialize(EARLY, LATE)
+    with killed.redis() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "limited", "reset", "on", ">pass-word-7", "~*", "&*", "+@all",
+            *withheld,
+        )  # fmt: skip
+    killed.config["online_store"]["connection_string"] += ",username=limited,password=pass-word-7"
+    killed.write_config()
 
     with killed.redis() as client:
         there = kill_midway(killed, lambda: int(client.dbsize()))

@@ -158,6 +158,7 @@ WITHHELD = [
     "-restore",
     "-hgetall",
     "-restore -hgetall",
+    "-restore -copy",
     "-config -info -command",
     "-@dangerous",
     "-@admin -@dangerous -restore -hgetall -eval -evalsha -script -function",

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::super::learned::Manner;
 use super::super::options::Address;
 use super::super::pool::{Lease, Pool};
 use super::super::refusal;
@@ -223,7 +224,7 @@ impl<'a> ClusterWriter<'a> {
                 let way = if is_first && writer.is_blind() {
                     writer.encode_row(commands, task.row);
                     Way::Blind
-                } else if is_first && writer.fresh.is_on() {
+                } else if is_first && writer.fresh.manner() == Some(Manner::Restore) {
                     Way::Fresh(writer.encode_restore(commands, task.row))
                 } else {
                     writer.encode_script(commands, task.row);
