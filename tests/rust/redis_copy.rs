@@ -7,14 +7,15 @@ use std::thread;
 use std::time::Duration;
 
 use feastrs::ErrorKind;
-use feastrs::call::Call;
 use feastrs::config::RedisConfig;
 use feastrs::store::redis::RedisStore;
-use feastrs::store::{OnlineStore, StoredView, WriteBatch, WriteReport};
+use feastrs::store::{StoredView, WriteReport};
 
-use crate::redis_many::{ROWS, assert_rows, calls, names, store, write_rows};
+use crate::redis_many::{
+    ROWS, assert_rows, assert_written, calls, names, short_value, store, try_write, write_rows,
+};
 use crate::redis_proxy::{Answer, Proxy};
-use crate::redis_rows::{packed, read, read_blocking, view, write};
+use crate::redis_rows::{read, read_blocking, view, write};
 use crate::redis_server::{RedisServer, Reply, config};
 
 /// Rows of which most are sent when it is known already that nothing can be restored.
@@ -29,32 +30,12 @@ fn limited(server: &RedisServer, withheld: &[&str]) -> RedisConfig {
     config(&format!("127.0.0.1:{},username=app,password=pw", server.port))
 }
 
-/// Writes as many rows with short values.
 fn write_short(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) -> WriteReport {
-    let values: Vec<_> = (0..view.features.len())
-        .map(|feature| packed((0..rows).map(|row| format!("{row}:{feature}"))))
-        .collect();
-    let batch = WriteBatch {
-        view,
-        keys: &packed(names(rows)),
-        event_timestamps: &vec![micros; rows],
-        created_timestamps: None,
-        values: &values,
-    };
-    store.write(&batch, &Call::unlimited()).expect("a write that succeeds")
+    try_write(store, view, rows, micros, short_value).expect("a write that succeeds")
 }
 
 fn assert_short(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) {
-    let names = names(rows);
-    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
-    let found = read(store, std::slice::from_ref(view), &keys, view.features.len() + 1).unwrap();
-    for (row, (time, values)) in found[0].iter().enumerate() {
-        assert_eq!(*time, Some(micros), "row {row}");
-        for (feature, found) in values.iter().enumerate() {
-            let value = format!("{row}:{feature}");
-            assert_eq!(found.as_deref(), Some(value.as_bytes()), "row {row}");
-        }
-    }
+    assert_written(store, view, rows, micros, short_value);
 }
 
 fn keys(server: &RedisServer) -> BTreeSet<Vec<u8>> {
@@ -202,16 +183,8 @@ fn without_transactions_nothing_is_written_and_the_error_says_so() {
         let server = RedisServer::start();
         let store = store(&limited(&server, &["-restore", withheld]));
         let view = view("v", 3);
-        let values = vec![packed(vec![b"x"; MANY]); 3];
-        let batch = WriteBatch {
-            view: &view,
-            keys: &packed(names(MANY)),
-            event_timestamps: &vec![7; MANY],
-            created_timestamps: None,
-            values: &values,
-        };
 
-        let error = store.write(&batch, &Call::unlimited()).unwrap_err();
+        let error = try_write(&store, &view, MANY, 7, short_value).unwrap_err();
 
         let kinds = [ErrorKind::StoreDenied, ErrorKind::StoreRefused];
         assert!(kinds.contains(&error.kind()), "{error}");
@@ -236,17 +209,8 @@ fn a_server_that_is_full_takes_no_half_of_a_row() {
     let limit = used.parse::<u64>().unwrap() + 300_000;
     server.call(&[b"CONFIG", b"SET", b"maxmemory", limit.to_string().as_bytes()]);
     server.call(&[b"FLUSHALL"]);
-    let values: Vec<_> =
-        (0..20).map(|feature| packed((0..20_000).map(|row| format!("{row}:{feature}")))).collect();
-    let batch = WriteBatch {
-        view: &view,
-        keys: &packed(names(20_000)),
-        event_timestamps: &vec![7; 20_000],
-        created_timestamps: None,
-        values: &values,
-    };
 
-    let error = store.write(&batch, &Call::unlimited()).unwrap_err();
+    let error = try_write(&store, &view, 20_000, 7, short_value).unwrap_err();
 
     assert_eq!(error.kind(), ErrorKind::StoreRefused, "{error}");
     assert!(error.to_string().contains("OOM"), "{error}");
@@ -259,11 +223,11 @@ fn a_server_that_is_full_takes_no_half_of_a_row() {
         let whole = read(&store, std::slice::from_ref(&view), &[name], 21).unwrap();
         assert_eq!(whole[0][0].0, Some(7));
         for (feature, value) in whole[0][0].1.iter().enumerate() {
-            assert_eq!(value.as_deref(), Some(format!("{row}:{feature}").as_bytes()));
+            assert_eq!(value.as_ref(), Some(&short_value(row, feature)));
         }
     }
     // Afterwards the rest is written.
-    assert_eq!(store.write(&batch, &Call::unlimited()).unwrap().written, 20_000);
+    assert_eq!(write_short(&store, &view, 20_000, 7).written, 20_000);
 }
 
 #[test]
@@ -318,7 +282,7 @@ fn readers_and_writers_beside_it_see_whole_rows_and_only_entities() {
                     read_blocking(&store, std::slice::from_ref(&view), &["key5", "key3000"], 5)
                         .unwrap();
                 for (row, (time, values)) in [5, 3000].into_iter().zip(&found[0]) {
-                    let whole = (0..4).map(|feature| Some(format!("{row}:{feature}").into_bytes()));
+                    let whole = (0..4).map(|feature| Some(short_value(row, feature)));
                     let nothing = vec![None; 4];
                     let is_whole = match time {
                         None => *values == nothing,

@@ -1,5 +1,6 @@
 //! Many rows at once, with values of every length, for the tests of bulk writes.
 
+use feastrs::Result;
 use feastrs::call::Call;
 use feastrs::config::RedisConfig;
 use feastrs::store::redis::RedisStore;
@@ -22,8 +23,24 @@ pub fn value(row: usize, feature: usize) -> Vec<u8> {
     vec![b'a' + (row % 26) as u8; if row.is_multiple_of(3) { length } else { length.min(64) }]
 }
 
+/// Values that all fit into a listpack.
+pub fn short_value(row: usize, feature: usize) -> Vec<u8> {
+    format!("{row}:{feature}").into_bytes()
+}
+
 /// Writes the first `rows` keys, all at `micros`.
 pub fn write_rows(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) -> WriteReport {
+    try_write(store, view, rows, micros, value).expect("a write that succeeds")
+}
+
+/// The same with values of one's own, which may fail.
+pub fn try_write(
+    store: &RedisStore,
+    view: &StoredView,
+    rows: usize,
+    micros: i64,
+    value: fn(usize, usize) -> Vec<u8>,
+) -> Result<WriteReport> {
     let column =
         |feature: usize| packed((0..rows).map(|row| value(row, feature)).collect::<Vec<_>>());
     let values: Vec<_> = (0..view.features.len()).map(column).collect();
@@ -34,7 +51,7 @@ pub fn write_rows(store: &RedisStore, view: &StoredView, rows: usize, micros: i6
         created_timestamps: None,
         values: &values,
     };
-    store.write(&batch, &Call::unlimited()).expect("a write that succeeds")
+    store.write(&batch, &Call::unlimited())
 }
 
 /// The store of the project `proj`.
@@ -53,6 +70,17 @@ pub fn calls(server: &RedisServer, command: &str) -> u64 {
 
 /// What [`write_rows`] wrote is there.
 pub fn assert_rows(store: &RedisStore, view: &StoredView, rows: usize, micros: i64) {
+    assert_written(store, view, rows, micros, value);
+}
+
+/// What [`try_write`] wrote is there.
+pub fn assert_written(
+    store: &RedisStore,
+    view: &StoredView,
+    rows: usize,
+    micros: i64,
+    value: fn(usize, usize) -> Vec<u8>,
+) {
     let names = names(rows);
     let keys: Vec<&str> = names.iter().map(String::as_str).collect();
     let found = read(store, std::slice::from_ref(view), &keys, view.features.len() + 1).unwrap();
