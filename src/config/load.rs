@@ -335,6 +335,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_lives_no_longer_than_redis_can_count() {
+        let yaml = |seconds: &str| {
+            format!(
+                "project: p\nregistry: r.db\nonline_store: {{type: redis, key_ttl_seconds: {seconds}}}"
+            )
+        };
+
+        assert!(parse(&yaml("9000000000000000")).is_ok());
+        let error = parse(&yaml("9000000000000001")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.to_string().contains("online_store.key_ttl_seconds must be"), "{error}");
+    }
+
+    #[test]
     fn stores_that_are_not_ours_go_through_feast() {
         for (yaml, expected) in [
             ("online_store: dynamodb", Some("dynamodb")),

@@ -54,6 +54,9 @@ const REDIS_KEYS: &[&str] = &[
     "field_ttl",
 ];
 
+/// In milliseconds since the epoch, Redis could not count further.
+const MAX_KEY_TTL_SECONDS: u64 = 9_000_000_000_000_000;
+
 /// The store and the settings of ours that hold for every store. `None`: the key
 /// `online_store` is absent, which means SQLite.
 pub(super) fn read(
@@ -134,8 +137,7 @@ fn redis(section: &Section<'_>) -> Result<RedisConfig> {
         redis_type,
         sentinel_master: section.text("sentinel_master")?.unwrap_or("mymaster").to_owned(),
         connection_string: Secret::new(connection_string),
-        // Feast takes 0 for "no TTL", as it does null.
-        key_ttl_seconds: section.number("key_ttl_seconds", 0)?.filter(|seconds| *seconds > 0),
+        key_ttl_seconds: key_ttl_seconds(section)?,
         skip_dedup: section.flag("skip_dedup", false)?,
         full_scan_for_deletion: section.flag("full_scan_for_deletion", true)?,
         equal_timestamps_skip: equal_timestamps_skip(section)?,
@@ -146,6 +148,17 @@ fn redis(section: &Section<'_>) -> Result<RedisConfig> {
             _ => ReadCommand::Auto,
         },
     })
+}
+
+/// Feast takes 0 for "no TTL", as it does null.
+fn key_ttl_seconds(section: &Section<'_>) -> Result<Option<u64>> {
+    const KEY: &str = "key_ttl_seconds";
+    match section.number(KEY, 0)? {
+        Some(seconds) if seconds > MAX_KEY_TTL_SECONDS => {
+            Err(section.wrong(KEY, &format!("{MAX_KEY_TTL_SECONDS} at most")))
+        }
+        seconds => Ok(seconds.filter(|seconds| *seconds > 0)),
+    }
 }
 
 fn serving(section: &Section<'_>) -> Result<ServingConfig> {

@@ -97,6 +97,27 @@ fn hashes_are_laid_out_as_if_each_had_been_written_alone() {
 }
 
 #[test]
+fn a_server_that_takes_shorter_listpacks_gets_them() {
+    let limit = ["--hash-max-ziplist-value", "20"];
+    let server = RedisServer::start_with(&limit, None);
+    let settings = limited(&server, &["-restore"]);
+    let value = |row: usize, _| vec![b'x'; if row.is_multiple_of(50) { 40 } else { row % 20 }];
+    for skip_dedup in [false, true] {
+        server.call(&[b"FLUSHALL"]);
+        let store = store(&RedisConfig { skip_dedup, ..settings.clone() });
+
+        try_write(&store, &view("v", 3), MANY, 1_700_000_000_123_456, value).unwrap();
+
+        for row in 0..MANY {
+            let key = format!("key{row}proj");
+            let encoding = server.call(&[b"OBJECT", b"ENCODING", key.as_bytes()]);
+            let is_table = encoding.text() == "hashtable";
+            assert_eq!(is_table, row.is_multiple_of(50), "{row} {skip_dedup}");
+        }
+    }
+}
+
+#[test]
 fn entities_that_are_there_keep_what_other_views_wrote() {
     let server = RedisServer::start();
     let store = store(&limited(&server, &["-restore"]));
@@ -180,21 +201,54 @@ fn whatever_else_is_withheld_everything_is_written_all_the_same() {
 #[test]
 fn without_transactions_nothing_is_written_and_the_error_says_so() {
     for withheld in ["-multi", "-exec"] {
-        let server = RedisServer::start();
-        let store = store(&limited(&server, &["-restore", withheld]));
-        let view = view("v", 3);
+        for restore in ["-restore", "+restore"] {
+            let server = RedisServer::start();
+            let view = view("v", 3);
+            write_short(&store(&server.config()), &view, ROWS, 5);
+            let store = store(&limited(&server, &[restore, withheld]));
 
-        let error = try_write(&store, &view, MANY, 7, short_value).unwrap_err();
+            let error = try_write(&store, &view, ROWS, 7, short_value).unwrap_err();
 
-        let kinds = [ErrorKind::StoreDenied, ErrorKind::StoreRefused];
-        assert!(kinds.contains(&error.kind()), "{error}");
-        assert!(error.to_string().contains(&format!("'{}'", &withheld[1..])), "{error}");
-        let strangers: Vec<_> = keys(&server).difference(&expected_keys(MANY)).cloned().collect();
-        assert!(strangers.is_empty(), "{strangers:?}");
-        // The connections that are left are as new.
-        let found = read(&store, &[view], &["key1400"], 4).unwrap();
-        assert_eq!(found[0][0].0, None);
+            let kinds = [ErrorKind::StoreDenied, ErrorKind::StoreRefused];
+            assert!(kinds.contains(&error.kind()), "{error}");
+            assert!(error.to_string().contains(&format!("'{}'", &withheld[1..])), "{error}");
+            assert_eq!(keys(&server), expected_keys(ROWS));
+            // And connections that are left are as new.
+            assert_short(&store, &view, ROWS, 5);
+        }
     }
+}
+
+#[test]
+fn large_rows_do_not_travel_in_large_transactions() {
+    let server = RedisServer::start();
+    let store = store(&limited(&server, &["-restore"]));
+    write_short(&store, &view("v", 1), ROWS, 1);
+    let before = calls(&server, "exec");
+
+    let report = try_write(&store, &view("large", 1), 200, 7, |_, _| vec![b'x'; 100_000]);
+
+    assert_eq!(report.unwrap().written, 200);
+    // About a megabyte each.
+    assert!(calls(&server, "exec") - before >= 18);
+}
+
+#[test]
+fn a_key_that_is_withheld_says_nothing_about_commands() {
+    let server = RedisServer::start();
+    let store = store(&limited(&server, &["resetkeys", "~key?proj", "~key??proj", "-evalsha"]));
+    let view = view("v", 2);
+    try_write(&store, &view, 101, 1, short_value).unwrap_err();
+    let before = calls(&server, "restore");
+
+    write_short(&store, &view, 100, 2);
+    server.call(&[b"FLUSHALL"]);
+    for micros in 3..20 {
+        write_short(&store, &view, 100, micros);
+        server.call(&[b"FLUSHALL"]);
+    }
+
+    assert!(calls(&server, "restore") > before);
 }
 
 #[test]

@@ -3,97 +3,75 @@
 //! there is such a key. That takes no look at what is stored, and costs the server hardly more
 //! than HSET alone: the fields of the hash that is copied are overwritten where they stand.
 //!
-//! Nobody ever sees the key of ours: the transaction that makes it removes it.
+//! No reader ever finds the key of ours: the transaction that makes it removes it.
 
 use std::hash::{BuildHasher, RandomState};
+use std::process;
 
 use super::codec::{CommandBuffer, append_argument};
 use super::connection::{Connection, OK_BYTES};
-use super::fresh::Fresh;
 use super::refusal;
-use super::serialized::fits_listpack;
+use super::serialized::{MAX_LISTPACK_BYTES, fits_listpack};
 use super::writer::{CHUNK_ROWS, Writer};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What is sent, as errors name it.
+pub(super) const COMMANDS: &str = "MULTI, HSET, COPY, EXEC";
 /// No serialized entity key begins so.
 const SCRATCH_PREFIX: &[u8] = b"feastrs:new:";
 /// The reply to a command in a transaction, and the number that it gives in the end.
 const QUEUED_BYTES: usize = b"+QUEUED\r\n:1\r\n".len();
 
 /// The key of the hash that is copied, encoded.
-#[derive(Default)]
 pub(super) struct ScratchKey(Vec<u8>);
 
 impl ScratchKey {
-    /// Different each time, so that nobody else writes there even if transactions were withheld
-    /// from one moment to the next. With the project at its end, as all keys have it: that is
-    /// what an ACL may ask for.
+    /// A key of this batch alone, in whatever process: should transactions be withheld from one
+    /// moment to the next, nobody else writes there. It ends with the project, as all keys do,
+    /// for that is what an ACL may ask of them.
     pub(super) fn new(project: &[u8]) -> Self {
-        let number = RandomState::new().hash_one(project);
-        let mut encoded = Vec::new();
+        // Its seed is inherited by processes that are forked.
+        let number = RandomState::new().hash_one(process::id());
         let name = [SCRATCH_PREFIX, format!("{number:016x}:").as_bytes(), project].concat();
+        let mut encoded = Vec::new();
         append_argument(&mut encoded, &name);
         ScratchKey(encoded)
     }
 }
 
 impl Writer<'_> {
-    /// Whether the server has transactions: without one, what others see would be wrong.
-    pub(super) fn has_transactions(
-        &self,
-        connection: &mut Connection,
-        call: &Call<'_>,
-    ) -> Result<bool> {
-        if self.learned.are_transactions_known() {
-            return Ok(true);
-        }
-        connection.set_doing("MULTI, EXEC");
-        connection.set_exclusive(true);
-        connection.commands().command(&[b"MULTI"]);
-        connection.commands().command(&[b"EXEC"]);
-        connection.send(call)?;
-        let node = connection.node().clone();
-        let mut refused = None;
-        for command in ["MULTI", "EXEC"] {
-            match connection.receive(call)?.error() {
-                // Without MULTI, EXEC is refused for another reason.
-                Some(_) if refused.is_some() => {}
-                Some(text) if command == "MULTI" && refusal::is_command_withheld(text) => {
-                    refused = Some(text.to_vec());
-                }
-                Some(text) => return Err(refusal::refused(&node, command, text)),
-                None => {}
-            }
-        }
-        match &refused {
-            Some(text) => self.learned.refuse_copy(&node, text),
-            None => self.learned.know_transactions(),
-        }
-        connection.set_exclusive(false);
-        Ok(refused.is_none())
+    /// Whether the view is narrow enough. A hash that is no listpack is not worth copying, and
+    /// the one that is copied would remain none.
+    pub(super) fn is_worth_copying(&self) -> bool {
+        let view = self.batch.view;
+        let fields = view.features.iter().map(|feature| &feature.field[..]);
+        let fields = fields.chain([view.timestamp_field.as_slice()]);
+        fits_listpack(fields.map(|field| (field, &b""[..])))
     }
 
-    /// Leaves rows with long values to the chunks that compare. What the hash that is copied has
-    /// become for one of them, which is no listpack, it would be for all that follow.
-    pub(super) fn leave_long(&mut self, rows: &mut Vec<usize>) {
-        let (batch, fresh) = (self.batch, &mut self.fresh);
-        let view = batch.view;
-        rows.retain(|&row| {
-            let values = batch.values.iter().map(|values| values.get(row));
-            let pairs = view.features.iter().map(|feature| &feature.field[..]).zip(values);
-            let timestamp = std::iter::once((view.timestamp_field.as_slice(), &b""[..]));
-            let is_short = fits_listpack(timestamp.chain(pairs));
-            if !is_short {
-                fresh.leave(row);
-            }
-            is_short
-        });
+    /// Leaves rows with long values to the chunks that compare, and puts the others in the order
+    /// of their longest value: where the server's limit is lower, those that it takes for a
+    /// listpack still come before those that it does not.
+    pub(super) fn prepare_copies(&mut self, rows: &mut Vec<usize>) {
+        let values = self.batch.values;
+        let longest = |row| values.iter().map(|values| values.get(row).len()).max().unwrap_or(0);
+        let (mut short, long): (Vec<_>, Vec<_>) = rows
+            .drain(..)
+            .map(|row| (longest(row), row))
+            .partition(|(length, _)| *length <= MAX_LISTPACK_BYTES);
+        short.sort_by_key(|(length, _)| *length);
+        rows.extend(short.into_iter().map(|(_, row)| row));
+        long.into_iter().for_each(|(_, row)| self.fresh.leave(row));
     }
 
     /// Encodes the transactions that make the rows' hashes.
-    pub(super) fn encode_copies(&self, commands: &mut CommandBuffer, rows: &[usize]) {
-        let Fresh { scratch: ScratchKey(scratch), .. } = &self.fresh;
+    pub(super) fn encode_copies(
+        &self,
+        commands: &mut CommandBuffer,
+        ScratchKey(scratch): &ScratchKey,
+        rows: &[usize],
+    ) {
         let remove = |commands: &mut CommandBuffer| {
             commands.begin(2);
             commands.argument(b"DEL");
@@ -129,13 +107,13 @@ impl Writer<'_> {
         call: &Call<'_>,
     ) -> Result<()> {
         let (mut refused, mut there_already) = (Vec::new(), 0);
-        for rows in rows.chunks(CHUNK_ROWS) {
-            match self.receive_transaction(rows, connection, call)? {
+        for part in rows.chunks(CHUNK_ROWS) {
+            match self.receive_transaction(part, connection, call)? {
                 Some(there) => {
                     there_already += there.len();
                     refused.extend(there);
                 }
-                None => refused.extend(rows),
+                None => refused.extend(part),
             }
         }
         self.take_fresh(rows.len(), refused, there_already);
@@ -151,18 +129,20 @@ impl Writer<'_> {
         call: &Call<'_>,
     ) -> Result<Option<Vec<usize>>> {
         let node = connection.node().clone();
+        // DEL, HSET, and EXPIRE if it is there; COPY and the next HSET in turn; DEL.
         let before_copy = 2 + usize::from(self.ttl.is_some());
         let queued = before_copy + 2 * rows.len();
         connection.await_replies(OK_BYTES + queued * QUEUED_BYTES);
-        // MULTI, and what was queued: a command refused here says why EXEC refuses.
+        self.receive_multi(connection, call)?;
+        // A command that is refused when it is queued says why EXEC refuses.
         let mut is_withheld = false;
-        for _ in 0..1 + queued {
+        for _ in 0..queued {
             match connection.receive(call)?.error() {
                 Some(text) if refusal::is_copy_withheld(text) => {
                     self.learned.refuse_copy(&node, text);
                     is_withheld = true;
                 }
-                Some(text) => return Err(refusal::refused(&node, "COPY", text)),
+                Some(text) => return Err(refusal::refused(&node, COMMANDS, text)),
                 None => {}
             }
         }
@@ -171,12 +151,15 @@ impl Writer<'_> {
             return Ok(None);
         }
         if let Some(text) = outcome.first_error() {
-            return Err(refusal::refused(&node, "EXEC", text));
+            return Err(refusal::refused(&node, COMMANDS, text));
         }
         if outcome.array_len() != Some(queued) {
             return Err(Error::new(
                 ErrorKind::StoreInvalid,
-                format!("{node} answered EXEC with something that is no list of {queued} replies"),
+                format!(
+                    "{node} answered EXEC with something that is no list of {queued} replies; is \
+                     there a proxy in between that does not pass transactions on?"
+                ),
             ));
         }
         let copied = outcome.elements().skip(before_copy).step_by(2);

@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 
 use super::codec::{CommandBuffer, append_argument};
 use super::connection::{Connection, OK_BYTES};
-use super::copy::ScratchKey;
+use super::copy::{self, ScratchKey};
 use super::learned::{Learned, Manner};
 use super::refusal;
 use super::serialized::{Form, fits_listpack, serialize_hash};
 use super::timestamp;
-use super::writer::{CHUNK_ROWS, Chunk, Writer};
+use super::writer::{CHUNK_ROWS, Writer};
 use crate::call::Call;
 use crate::error::Result;
 use crate::store::WriteBatch;
@@ -28,8 +28,6 @@ const SENT_AT_ONCE: usize = 500;
 pub(super) struct Fresh<'a> {
     learned: &'a Learned,
     is_on: bool,
-    /// The key of the hash that is copied.
-    pub(super) scratch: ScratchKey,
     // Few, as long as it may be in vain.
     rows_at_once: usize,
     // The argument TTL of RESTORE, milliseconds, encoded; 0 is for ever.
@@ -55,7 +53,6 @@ impl<'a> Fresh<'a> {
         Fresh {
             learned,
             is_on,
-            scratch: ScratchKey::default(),
             rows_at_once: CHUNK_ROWS,
             ttl,
             payload: Vec::new(),
@@ -94,10 +91,10 @@ impl Writer<'_> {
     pub(super) fn run_fresh(&mut self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
         while let Some(manner) = self.fresh.manner() {
             if manner == Manner::Copy {
-                if !self.has_transactions(connection, call)? {
-                    continue;
+                if !self.is_worth_copying() {
+                    break;
                 }
-                self.fresh.scratch = ScratchKey::new(self.project);
+                self.need_transactions(connection, call)?;
             }
             self.run_manner(manner, connection, call)?;
             if self.is_all_sent() {
@@ -117,9 +114,10 @@ impl Writer<'_> {
     ) -> Result<()> {
         connection.set_doing(match manner {
             Manner::Restore => "RESTORE",
-            Manner::Copy => "MULTI, HSET, COPY, EXEC",
+            Manner::Copy => copy::COMMANDS,
         });
         connection.set_exclusive(manner == Manner::Copy);
+        let scratch = ScratchKey::new(self.project);
         loop {
             self.ahead = match self.fresh.manner() == Some(manner) {
                 true => self.next_unsent(self.fresh.rows_at_once),
@@ -129,8 +127,8 @@ impl Writer<'_> {
                 match manner {
                     Manner::Restore => self.encode_restores(connection.commands(), &chunk.rows),
                     Manner::Copy => {
-                        self.leave_long(&mut chunk.rows);
-                        self.encode_copies(connection.commands(), &chunk.rows);
+                        self.prepare_copies(&mut chunk.rows);
+                        self.encode_copies(connection.commands(), &scratch, &chunk.rows);
                     }
                 }
                 self.ahead = Some(chunk);
@@ -156,9 +154,8 @@ impl Writer<'_> {
     pub(super) fn leave_fresh(&mut self) {
         self.fresh.give_up();
         self.fresh.sent.clear();
-        for rows in std::mem::take(&mut self.fresh.refused).chunks(CHUNK_ROWS) {
-            self.again.push_back(Chunk::new(rows.to_vec()));
-        }
+        let refused = std::mem::take(&mut self.fresh.refused);
+        self.push_again(&refused);
     }
 
     fn encode_restores(&mut self, commands: &mut CommandBuffer, rows: &[usize]) {
@@ -195,6 +192,8 @@ impl Writer<'_> {
         match text {
             _ if text.starts_with(b"BUSYKEY") => return Ok(true),
             _ if refusal::is_command_withheld(text) => learned.refuse_restore(node, text),
+            // Nor may the key be written otherwise, as will be said then.
+            _ if refusal::is_key_withheld(text) => {}
             _ if refusal::is_payload_refused(text) => match form {
                 Form::Listpack => learned.refuse_listpacks(node, text),
                 Form::Plain => learned.refuse_restore(node, text),

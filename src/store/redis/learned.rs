@@ -1,5 +1,5 @@
 //! What a store has learned from its servers' replies about the ways in which rows may be
-//! written. Must not know how they are written.
+//! written. Must not know commands' arguments.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
@@ -31,7 +31,7 @@ pub(super) struct Learned {
     is_copy_refused: AtomicBool,
     are_transactions_known: AtomicBool,
     batches_without_trial: AtomicU32,
-    /// Where neither is possible.
+    /// Where there is no RESTORE.
     pub(super) absence: Absence,
     /// About existing entities.
     pub(super) replace: LearnedReplace,
@@ -99,8 +99,9 @@ impl Learned {
         self.are_transactions_known.load(Ordering::Relaxed)
     }
 
-    pub(super) fn know_transactions(&self) {
-        self.are_transactions_known.store(true, Ordering::Relaxed);
+    /// The server has transactions, or has no more.
+    pub(super) fn know_transactions(&self, are_known: bool) {
+        self.are_transactions_known.store(are_known, Ordering::Relaxed);
     }
 }
 

@@ -54,13 +54,28 @@ pub(super) fn login_refused(node: &str, text: &[u8]) -> Error {
 
 /// Whether `text` says that the command may not be used here, be it by ACL or by renaming.
 pub(super) fn is_command_withheld(text: &[u8]) -> bool {
-    text.starts_with(b"NOPERM") || text.starts_with(b"ERR unknown command")
+    text.starts_with(b"NOPERM") && !is_key_withheld(text)
+        || text.starts_with(b"ERR unknown command")
 }
 
-/// Whether `text` says that the server does not copy from one key to another: it may hold them
-/// in different places.
+/// Whether `text` says that an ACL keeps the key from whatever is done to it.
+pub(super) fn is_key_withheld(text: &[u8]) -> bool {
+    text.starts_with(b"NOPERM") && contains(text, b" to access ")
+}
+
+/// Whether `text` says that the command `name`, in small letters, is withheld, and no other.
+pub(super) fn is_withheld(text: &[u8], name: &[u8]) -> bool {
+    is_command_withheld(text) && contains(&text.to_ascii_lowercase(), name)
+}
+
+/// Whether `text` says that the server does not copy from a key of ours to any other: they may
+/// also be in different places.
 pub(super) fn is_copy_withheld(text: &[u8]) -> bool {
-    is_command_withheld(text) || text.starts_with(b"CROSSSLOT")
+    is_command_withheld(text) || is_key_withheld(text) || text.starts_with(b"CROSSSLOT")
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Whether `text` says that the server can't read what RESTORE was given: another version of
@@ -79,8 +94,10 @@ pub(super) fn shown(key: &[u8]) -> String {
     text
 }
 
+/// The word that says what is wrong: of an aborted transaction, why it was.
 fn code(text: &str) -> &str {
-    text.split(' ').next().unwrap_or_default()
+    let why = text.rsplit("because of: ").next().unwrap_or_default();
+    why.split(' ').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -96,10 +113,28 @@ mod tests {
             ("OOM command not allowed", ErrorKind::StoreRefused),
             ("WRONGTYPE Operation against", ErrorKind::StoreInvalid),
             ("MOVED 1 127.0.0.1:7001", ErrorKind::InvalidConfig),
+            ("EXECABORT Transaction discarded because of: READONLY", ErrorKind::StoreUnavailable),
+            ("EXECABORT Transaction discarded because of previous", ErrorKind::StoreRefused),
         ] {
             let error = refused("h:1", "HMGET", text.as_bytes());
             assert_eq!(error.kind(), kind);
             assert!(error.to_string().contains(text) && error.to_string().contains("h:1"));
+        }
+    }
+
+    #[test]
+    fn commands_and_keys_are_told_apart() {
+        for (text, is_command) in [
+            ("NOPERM User app has no permissions to run the 'restore' command", true),
+            ("NOPERM this user has no permissions to run the 'restore' command or its sub", true),
+            ("ERR unknown command 'RESTORE', with args beginning with: 'k'", true),
+            ("NOPERM No permissions to access a key", false),
+            ("NOPERM this user has no permissions to access one of the keys used as", false),
+        ] {
+            assert_eq!(is_command_withheld(text.as_bytes()), is_command);
+            assert_eq!(is_withheld(text.as_bytes(), b"restore"), is_command);
+            assert!(!is_withheld(text.as_bytes(), b"copy"));
+            assert_eq!(is_key_withheld(text.as_bytes()), !is_command);
         }
     }
 

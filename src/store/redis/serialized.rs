@@ -17,7 +17,7 @@ const LISTPACK_VERSION: u16 = 10;
 /// `hash-max-listpack-entries` is 128 or more by default; larger hashes are no listpacks.
 const MAX_LISTPACK_PAIRS: usize = 128;
 /// `hash-max-listpack-value`, by default.
-const MAX_LISTPACK_BYTES: usize = 64;
+pub(super) const MAX_LISTPACK_BYTES: usize = 64;
 
 /// How the hash is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

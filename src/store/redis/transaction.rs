@@ -47,6 +47,10 @@ impl Writer<'_> {
         connection: &mut Connection,
         call: &Call<'_>,
     ) -> Result<()> {
+        if self.again.is_empty() && self.contended.is_empty() && self.is_all_sent() {
+            return Ok(());
+        }
+        self.need_transactions(connection, call)?;
         connection.set_doing("WATCH, HMGET, MULTI, HSET, EXEC");
         loop {
             if self.current.is_none() {
@@ -81,6 +85,43 @@ impl Writer<'_> {
                 }
             }
         }
+    }
+
+    /// Makes sure that the server has transactions. Where it has none, what is sent between
+    /// MULTI and EXEC would be done all the same, whatever others have written meanwhile.
+    ///
+    /// Errors: it has none.
+    pub(super) fn need_transactions(
+        &self,
+        connection: &mut Connection,
+        call: &Call<'_>,
+    ) -> Result<()> {
+        if self.learned.are_transactions_known() {
+            return Ok(());
+        }
+        connection.set_doing("MULTI, EXEC");
+        connection.set_exclusive(true);
+        connection.commands().command(&[b"MULTI"]);
+        connection.commands().command(&[b"EXEC"]);
+        connection.send(call)?;
+        self.receive_multi(connection, call)?;
+        let node = connection.node().clone();
+        if let Some(text) = connection.receive(call)?.error() {
+            return Err(refusal::refused(&node, "EXEC", text));
+        }
+        connection.set_exclusive(false);
+        self.learned.know_transactions(true);
+        Ok(())
+    }
+
+    /// Takes the reply to MULTI.
+    pub(super) fn receive_multi(&self, connection: &mut Connection, call: &Call<'_>) -> Result<()> {
+        let node = connection.node().clone();
+        if let Some(text) = connection.receive(call)?.error() {
+            self.learned.know_transactions(false);
+            return Err(refusal::refused(&node, "MULTI", text));
+        }
+        Ok(())
     }
 
     fn watch(&self, chunk: Chunk, connection: &mut Connection) -> Chunk {
@@ -280,11 +321,12 @@ impl Writer<'_> {
                 None => Ok(Outcome::Done),
             };
         }
-        // MULTI, and what was queued: a command refused here says why EXEC refuses.
+        self.receive_multi(connection, call)?;
+        // A command that is refused when it is queued says why EXEC refuses.
         let mut is_withheld = false;
-        for _ in 0..1 + self.decided.commands() {
+        for _ in 0..self.decided.commands() {
             match connection.receive(call)?.error() {
-                Some(text) if self.is_replacing() && refusal::is_command_withheld(text) => {
+                Some(text) if self.is_replacing() && refusal::is_withheld(text, b"restore") => {
                     self.learned.refuse_restore(&node, text);
                     is_withheld = true;
                 }

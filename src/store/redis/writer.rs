@@ -198,14 +198,30 @@ impl<'a> Writer<'a> {
 
     /// The next rows that have never been sent, `rows` at most.
     pub(super) fn next_unsent(&mut self, rows: usize) -> Option<Chunk> {
-        let (start, total) = (self.next_row, self.batch.keys.len());
-        let (mut end, mut bytes) = (start, 0);
-        while end < total && end - start < rows && bytes < CHUNK_BYTES {
-            bytes += self.batch.values.iter().map(|values| values.get(end).len()).sum::<usize>();
-            end += 1;
-        }
+        let start = self.next_row;
+        let end = start + self.chunk_len(start..self.batch.keys.len(), rows);
         self.next_row = end;
         (end > start).then(|| Chunk::new((start..end).collect()))
+    }
+
+    /// Leaves rows to the chunks that compare before they write.
+    pub(super) fn push_again(&mut self, mut rows: &[usize]) {
+        while !rows.is_empty() {
+            let (chunk, rest) = rows.split_at(self.chunk_len(rows.iter().copied(), CHUNK_ROWS));
+            self.again.push_back(Chunk::new(chunk.to_vec()));
+            rows = rest;
+        }
+    }
+
+    /// How many of the first of `rows` travel together, `most` at most.
+    fn chunk_len(&self, rows: impl Iterator<Item = usize>, most: usize) -> usize {
+        let mut bytes = 0;
+        let fits = rows.take(most).take_while(|&row| {
+            let has_room = bytes < CHUNK_BYTES;
+            bytes += self.batch.values.iter().map(|values| values.get(row).len()).sum::<usize>();
+            has_room
+        });
+        fits.count()
     }
 
     /// Whether there is no row that has never been sent.
