@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from feastrs import errors
-from feastrs.objects import FeatureService
+from feastrs.objects import (
+    DataSource,
+    Entity,
+    FeatureService,
+    FeatureView,
+    LabelView,
+    OnDemandFeatureView,
+    StreamFeatureView,
+)
 
 # Members of feast.FeatureStore that are Feast's own, whatever the repository.
 _FEAST_ONLY = frozenset(
@@ -66,8 +74,31 @@ _OURS = {
     "offline_store": {"s3_region", "s3_profile", "anonymous"},
 }
 
-# Feast's Redis store under the names that its settings know.
+# How Feast gives what our registry gives as objects of ours, which Feast does not know.
+_GETTERS: dict[type, str] = {
+    FeatureService: "get_feature_service",
+    OnDemandFeatureView: "get_on_demand_feature_view",
+    StreamFeatureView: "get_stream_feature_view",
+    LabelView: "get_label_view",
+    FeatureView: "get_feature_view",
+    Entity: "get_entity",
+    DataSource: "get_data_source",
+}
+
+_PLUG_INS = "feastrs.feast."
 _FEASTS_REDIS = ("redis", "feast.infra.online_stores.redis.RedisOnlineStore")
+_FEASTS_SQLITE = (None, "sqlite", "feast.infra.online_stores.sqlite.SqliteOnlineStore")
+_KNOWN_STORES = (*_FEASTS_REDIS, *_FEASTS_SQLITE)
+
+# What Feast has of its own and we do better, by section: the names that it goes by, and ours.
+_BETTER = {
+    "online_store": (_FEASTS_REDIS, "feastrs.feast.RedisOnlineStore"),
+    "offline_store": (
+        (None, "file", "dask", "feast.infra.offline_stores.dask.DaskOfflineStore"),
+        "feastrs.feast.FileOfflineStore",
+    ),
+    "batch_engine": ((None, "local"), "feastrs.feast.MaterializationEngine"),
+}
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -99,7 +130,8 @@ class FeastBacked:
             feastrs.errors.NeedsFeastError: feast is not installed.
         """
         feast = self._feast_store(errors.NeedsFeastError("FeatureStore.apply"))
-        result = feast.apply(*args, **kwargs)
+        named = {name: _all_as_feasts(feast, value) for name, value in kwargs.items()}
+        result = feast.apply(*(_all_as_feasts(feast, value) for value in args), **named)
         self.refresh_registry()
         return result
 
@@ -201,49 +233,74 @@ def or_by_feast(
 
 
 def _feasts(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as Feast takes them: with our Redis store, else without our settings.
+    """The arguments as Feast takes them: with our stores and engine, else without our settings.
 
-    What Feast writes, reads and deletes in Redis then goes through the core, too: its own
-    deletion would also match keys of projects with a longer name.
+    What Feast writes, reads and deletes then goes through the core, too: its own deletion in
+    Redis would also match keys of projects with a longer name, its own engine make rows of
+    Python of what an offline store gives as Arrow memory.
     """
     from feast import RepoConfig
 
     given = arguments.get("config")
     if isinstance(given, Mapping):
-        settings = _without_ours(_with_our_redis(given))
+        settings = _without_ours(_with_better(given))
     elif given is None:
         written = _in_file(arguments)
-        settings = _without_ours(_with_our_redis(written))
+        settings = _without_ours(_with_better(written))
         if settings == written:
             return arguments
     else:
         # Feast takes relative paths from its argument alone.
         folder = {"repo_path": given.repo_path} if given.repo_path else {}
-        return folder | arguments | {"config": _config_with_our_redis(given)}
+        return folder | arguments | {"config": _config_with_better(given)}
     settings.setdefault("repo_path", Path(arguments.get("repo_path", ".")))
     others = {name: value for name, value in arguments.items() if name != "fs_yaml_file"}
     return {"repo_path": settings["repo_path"]} | others | {"config": RepoConfig(**settings)}
 
 
-def _with_our_redis(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    section = settings.get("online_store")
-    if not isinstance(section, Mapping):
-        section = {"type": section}
-    if section.get("type") not in _FEASTS_REDIS:
+def _with_better(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings with what is ours in place of what is Feast's, if the core knows the store."""
+    store = _type_of(settings, "online_store")
+    if store not in _KNOWN_STORES and not str(store).startswith(_PLUG_INS):
         return settings
-    return {**settings, "online_store": {**section, "type": "feastrs.feast.RedisOnlineStore"}}
+    better = dict(settings)
+    for name, (feasts, ours) in _BETTER.items():
+        if _type_of(settings, name) in feasts and f"{name}_config" not in settings:
+            section = settings.get(name)
+            given = section if isinstance(section, Mapping) else {}
+            better[name] = {**_for_engine(name, settings), **given, "type": ours}
+    return better
 
 
-def _config_with_our_redis(config: Any) -> Any:
+def _type_of(settings: Mapping[str, Any], name: str) -> Any:
+    section = settings.get(name)
+    return section.get("type") if isinstance(section, Mapping) else section
+
+
+def _for_engine(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the engine takes from the section of materializations."""
+    given = settings.get("materialization") if name == "batch_engine" else None
+    return {key: given[key] for key in _OURS["materialization"] if key in given} if given else {}
+
+
+def _config_with_better(config: Any) -> Any:
     """The same for a `feast.RepoConfig`, which stays as it is."""
-    section = config.online_config
-    if hasattr(section, "model_dump"):
-        section = section.model_dump(exclude_unset=True) | {"type": section.type}
-    settings = _with_our_redis({"online_store": section})
-    if settings["online_store"] is section:
-        return config
+    places = {
+        "online_store": "online_config",
+        "offline_store": "offline_config",
+        "batch_engine": "batch_engine_config",
+    }
+    given = {}
+    for name, attribute in places.items():
+        section = getattr(config, attribute)
+        if hasattr(section, "model_dump"):
+            section = section.model_dump(exclude_unset=True) | {"type": section.type}
+        given[name] = section
     config = copy.copy(config)
-    config.online_config, config._online_store = settings["online_store"], None
+    for name, section in _with_better(given).items():
+        if section is not given[name]:
+            setattr(config, places[name], section)
+            setattr(config, f"_{name}", None)
     return config
 
 
@@ -270,7 +327,7 @@ def _without_ours(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_plug_in(section: Mapping[str, Any]) -> bool:
     # A class of ours that Feast loads knows our settings.
-    return str(section.get("type")).startswith("feastrs.feast.")
+    return str(section.get("type")).startswith(_PLUG_INS)
 
 
 def _with_feasts_arguments(feast: Any, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -283,7 +340,14 @@ def _with_feasts_arguments(feast: Any, method: Callable[..., Any]) -> Callable[.
 
 
 def _as_feasts(feast: Any, value: Any) -> Any:
-    if isinstance(value, FeatureService):
-        return feast.get_feature_service(value.name)
+    for ours, getter in _GETTERS.items():
+        if isinstance(value, ours):
+            return getattr(feast, getter)(value.name)
     # References may be a tuple here; Feast wants a list.
     return list(value) if isinstance(value, tuple) else value
+
+
+def _all_as_feasts(feast: Any, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_as_feasts(feast, one) for one in value]
+    return _as_feasts(feast, value)

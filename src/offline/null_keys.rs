@@ -37,7 +37,8 @@ impl NullKeys {
             format!(
                 "{} rows have a null in the join key ({}), the first at source rows {}{more} \
                  (counted from 0); mend the source, or skip such rows with \
-                 `materialization: {{on_null_key: skip}}`",
+                 `materialization: {{on_null_key: skip}}`, in an unchanged Feast with \
+                 `on_null_key: skip` in the section batch_engine of our engine",
                 self.count,
                 join_keys.join(", "),
                 rows.join(", "),

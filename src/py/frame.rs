@@ -62,6 +62,18 @@ impl<'py> Given<'py> {
         }
     }
 
+    /// The same with the levels of a pandas index that have names, as columns behind the others:
+    /// whoever grouped or joined rows by a key has it there.
+    pub fn with_index(frame: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let mut given = Self::new(frame)?;
+        if let Given::Columns { columns, .. } = &mut given
+            && is_pandas(frame)?
+        {
+            append_index(&frame.getattr(intern!(frame.py(), "index"))?, columns)?;
+        }
+        Ok(given)
+    }
+
     /// The columns that `plan` takes.
     pub fn batches(&self, plan: &FramePlan) -> PyResult<Vec<FrameBatch>> {
         match self {
@@ -113,6 +125,26 @@ fn of_pandas<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Given<'py>> {
         }
     }
     Ok(Given::Columns { columns, rows: frame.len()? })
+}
+
+fn append_index<'py>(
+    index: &Bound<'py, PyAny>,
+    columns: &mut Vec<(String, Bound<'py, PyAny>)>,
+) -> PyResult<()> {
+    // Row numbers are nobody's key, whatever they are called.
+    if index.get_type().name()? == "RangeIndex" {
+        return Ok(());
+    }
+    for (level, name) in index.getattr("names")?.try_iter()?.enumerate() {
+        if let Ok(name) = name?.cast::<PyString>() {
+            let name = name.to_str()?.to_owned();
+            if columns.iter().all(|(column, _)| *column != name) {
+                let values = index.call_method1("get_level_values", (level,))?;
+                columns.push((name, values.call_method0("to_series")?));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The columns are those of all rows, in the order in which they first come up; a row without

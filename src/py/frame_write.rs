@@ -40,7 +40,7 @@ impl FrameWrite {
         config: &RepoConfig,
         online: Arc<dyn OnlineStore>,
     ) -> PyResult<Self> {
-        let given = Given::new(frame)?;
+        let given = Given::with_index(frame)?;
         let mut parts = Vec::with_capacity(plans.len());
         for plan in plans {
             let batches = given.batches(&plan)?;

@@ -4,6 +4,8 @@
 //! The changes are those of `feast/infra/registry/registry.py::apply_materialization` and of
 //! `apply_feature_view` where only the state differs. Must not know files: see `sources`.
 
+use std::collections::HashMap;
+
 use prost::Message;
 
 use super::catalog::ViewState;
@@ -54,7 +56,7 @@ pub enum ChangeKind {
     /// Sets where the view is in its life.
     State(ViewState),
     /// Joins recorded intervals that overlap or touch. What a newer Feast may have put into
-    /// one of them is not kept.
+    /// those that are joined is not kept.
     Compacted,
 }
 
@@ -145,10 +147,16 @@ impl Change {
     fn compacted(&self, meta: &[u8]) -> Result<Vec<u8>> {
         let decoded =
             FeatureViewMeta::decode(meta).map_err(|error| self.undecodable().with_source(error))?;
-        let compact =
-            compact_intervals(&intervals(&decoded)).into_iter().flat_map(|(start, end)| {
-                len_field(META_INTERVALS, &interval(start, end).encode_to_vec())
-            });
+        let recorded = intervals(&decoded);
+        let fields = fields_of(meta)?;
+        let spans = fields.iter().filter(|span| span.number == META_INTERVALS);
+        let known: HashMap<_, _> = recorded.iter().zip(spans).collect();
+        let compact = compact_intervals(&recorded).into_iter().flat_map(|(start, end)| match known
+            .get(&(start, end))
+        {
+            Some(span) => meta[span.whole.clone()].to_vec(),
+            None => len_field(META_INTERVALS, &interval(start, end).encode_to_vec()),
+        });
         replace(meta, META_INTERVALS, &compact.collect::<Vec<u8>>())
     }
 
@@ -309,6 +317,19 @@ mod tests {
         assert_eq!(view.materialization_intervals, [(1, 3), (7, 8)]);
         assert_eq!(view.state, ViewState::AvailableOnline);
         assert_eq!(count_unknown(&spliced), count_unknown(&registry()));
+    }
+
+    #[test]
+    fn what_is_unknown_of_an_interval_stays_with_it() {
+        let unknown = len_field(9004, b"of a newer Feast");
+        let raw = |start, end, unknown: &[u8]| {
+            len_field(META_INTERVALS, &[&interval(start, end).encode_to_vec(), unknown].concat())
+        };
+        let meta = [raw(7, 8, &unknown), raw(1, 2, &[]), raw(2, 3, &[])].concat();
+
+        let compact = change("p", "a", ChangeKind::Compacted, 10).compacted(&meta).unwrap();
+
+        assert_eq!(compact, [raw(1, 3, &[]), raw(7, 8, &unknown)].concat());
     }
 
     #[test]

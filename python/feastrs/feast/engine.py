@@ -93,6 +93,10 @@ class MaterializationEngine(LocalComputeEngine):
                 self._write_source_rows(native, registry, task)
             return obstacle
         start, end = micros("start_time", task.start_time), micros("end_time", task.end_time)
+        if end < start:
+            # An incremental run up to a time before the last one's.
+            _LOG.info("%s: %s lies after %s, nothing to materialize", name, *_window(task))
+            return None
         with self._turn(), Progress() as progress:
             _, failed = native.materialize(ours, start, end, 0, False, progress)
         for _, error in failed:
@@ -140,6 +144,10 @@ def _version_of(view: Any) -> int:
     """The version that the view's rows are stored under, 0 for a name without one."""
     stored = compute_versioned_name(view, enable_versioning=True)
     return int(stored.removeprefix(f"{view.name}_v")) if stored != view.name else 0
+
+
+def _window(task: MaterializationTask) -> tuple[str, str]:
+    return task.start_time.isoformat(), task.end_time.isoformat()
 
 
 def _job_id(task: MaterializationTask) -> str:

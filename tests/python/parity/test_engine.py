@@ -279,6 +279,18 @@ def v_of(table: pa.Table, folder: Path, **options: Any) -> Applied:
     return apply(folder / "applied", [DRIVER, view])
 
 
+def test_an_incremental_run_up_to_a_time_before_the_last_one(
+    demo: Applied, redis7: RedisServer, tmp_path: Path
+) -> None:
+    """A run that is late or repeated finds nothing to do, and says so."""
+    twins = demo.twins(tmp_path, redis7)
+    materialize_both(twins, EARLY, LATE, ["driver_stats"])
+    before = LATE - timedelta(days=1)
+    engined(twins[0]).materialize_incremental(before, ["driver_stats"])
+    twins[1].stock().materialize_incremental(before, ["driver_stats"])
+    assert_equal(*twins)
+
+
 def test_an_error_is_told_and_nothing_recorded(tmp_path: Path, redis7: RedisServer) -> None:
     repo = null_keys(tmp_path).open(tmp_path / "repo", redis7)
     before = ledger(repo)
@@ -326,6 +338,30 @@ class TestOtherOfflineStores:
         assert not by_feast(log)
         assert "reading the rows of driver_stats by Feast" in log.text
         assert ledger(ours)["driver_stats"][0] == [(EARLY, LATE)]
+
+    @pytest.mark.parametrize("given", ["file", "mapping", "config"])
+    def test_feastrs_makes_no_rows_of_python_of_them(
+        self,
+        given: str,
+        demo: Applied,
+        redis7: RedisServer,
+        tmp_path: Path,
+        log: pytest.LogCaptureFixture,
+    ) -> None:
+        ours, stock = demo.twins(tmp_path, redis7, settings=self.SETTINGS)
+        config: Any = {**ours.config, "repo_path": str(ours.folder)}
+        if given == "config":
+            config = feast.RepoConfig(**config)
+        arguments: Any = {"repo_path": ours.folder} if given == "file" else {"config": config}
+
+        report = feastrs.FeatureStore(**arguments).materialize(EARLY, LATE, ["driver_stats"])
+
+        assert list(report.delegated) == ["driver_stats"]
+        assert "materialized driver_stats: " in log.text
+        stock.config["offline_store"] = {"type": "file"}
+        stock.write_config()
+        stock.stock().materialize(EARLY, LATE, ["driver_stats"])
+        assert_equal(ours, stock)
 
     def test_rows_of_nothing_but_nulls(self, tmp_path: Path, redis7: RedisServer) -> None:
         columns = {"driver_id": [1, 2], "event_timestamp": [EARLY] * 2, "x": [None, float("nan")]}

@@ -20,6 +20,8 @@ from feast.types import Int64
 
 from testbed.demo import DRIVERS, NATIVE_VIEWS, NOON, make_demo
 from testbed.dump import assert_same_sqlite
+from testbed.plain import plain_definitions, plain_table
+from testbed.redis_server import RedisServer
 from testbed.repo import EARLY, LATE, Applied, Repo, apply, file_source
 
 OURS = {"offline_store": {"type": "feastrs.feast.FileOfflineStore"}}
@@ -272,3 +274,19 @@ def test_settings(tmp_path: Path, demo: Applied) -> None:
     settings["offline_store"]["s3_regino"] = "x"
     with pytest.raises(FeastConfigError, match="s3_regino"):
         feast.FeatureStore(repo_path=str(demo.open(tmp_path / "typo", settings=settings).folder))
+
+
+def test_a_view_that_is_also_written_offline(redis7: RedisServer, tmp_path: Path) -> None:
+    """Stock Feast takes no columns in another order than the file's, and gives them so."""
+    path = tmp_path / "v.parquet"
+    pq.write_table(plain_table(), path)
+    objects = plain_definitions(path)
+    objects[1].offline = True
+    repo = apply(tmp_path / "applied", objects).open(tmp_path / "repo", redis7)
+
+    report = repo.ours().materialize(EARLY, LATE)
+
+    assert list(report.delegated) == ["v"]
+    assert repo.redis().dbsize() == 3
+    rows = pq.read_table(path).to_pylist()
+    assert rows[3:] == rows[:3] == plain_table().to_pylist()

@@ -157,6 +157,8 @@ def assert_equal_stores(twins: tuple[Repo, Repo]) -> None:
 FORMS: dict[str, Callable[[], Any]] = {
     "pandas": lambda: FRAME,
     "pandas with an index": lambda: FRAME.set_index(pd.Index(["x", "y", "z"])),
+    "pandas, the key as index": lambda: FRAME.set_index("driver_id"),
+    "pandas, key and time as index": lambda: FRAME.set_index(["driver_id", "event_timestamp"]),
     "pandas, Arrow types": lambda: FRAME.convert_dtypes(dtype_backend="pyarrow"),
     "pandas, nullable types": lambda: FRAME.convert_dtypes(),
     "pandas, a zone": lambda: FRAME.assign(

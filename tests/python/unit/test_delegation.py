@@ -249,13 +249,15 @@ class TestFeastsPart:
         assert len(left) == DRIVERS
         assert all(key.endswith(b"prod_demo") for key in left)
 
+    @pytest.mark.parametrize("by_feast", [True, False])
     def test_a_view_that_is_applied_away_is_deleted_from_this_project(
-        self, demo: Applied, redis7: RedisServer, tmp_path: Path
+        self, by_feast: bool, demo: Applied, redis7: RedisServer, tmp_path: Path
     ) -> None:
         repo = demo.open(tmp_path, redis7)
         store = repo.ours()
         store.materialize(EARLY, LATE, ["order_stats", "driver_stats"])
-        orders = repo.stock().get_feature_view("order_stats")
+        whose = repo.stock() if by_feast else store
+        orders = whose.get_feature_view("order_stats")
         with repo.redis() as client:
             before = len(list(client.scan_iter()))
             for key in list(client.scan_iter()):
@@ -265,6 +267,20 @@ class TestFeastsPart:
         of_others = [key for key in left if key.endswith(b"prod_demo")]
         assert (len(of_others), len(left) - len(of_others)) == (before, DRIVERS)
         assert "order_stats" not in [view.name for view in store.list_feature_views()]
+
+    def test_what_the_registry_gives_can_be_applied(self, demo: Applied, tmp_path: Path) -> None:
+        store = demo.open(tmp_path).ours()
+        given = [
+            store.get_entity("driver"),
+            store.get_feature_view("driver_stats"),
+            store.get_data_source("driver_push"),
+            store.get_feature_service("driver_service"),
+            store.get_on_demand_feature_view(store.list_on_demand_feature_views()[0].name),
+        ]
+        before = store.list_all_feature_views()
+        store.apply(given)
+        store.apply(given[1])
+        assert [view.name for view in store.list_all_feature_views()] == [v.name for v in before]
 
     def test_a_version_is_asked_for(self, repo: Repo) -> None:
         def refused(store: Any) -> type[Exception]:
