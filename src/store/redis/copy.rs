@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// What is sent, as errors name it.
 pub(super) const COMMANDS: &str = "MULTI, HSET, COPY, EXEC";
 /// No serialized entity key begins so.
-const SCRATCH_PREFIX: &[u8] = b"feastrs:new:";
+const SCRATCH_PREFIX: &[u8] = b"feastrs:";
 /// The reply to a command in a transaction, and the number that it gives in the end.
 const QUEUED_BYTES: usize = b"+QUEUED\r\n:1\r\n".len();
 
@@ -29,11 +29,13 @@ pub(super) struct ScratchKey(Vec<u8>);
 impl ScratchKey {
     /// A key of this batch alone, in whatever process: should transactions be withheld from one
     /// moment to the next, nobody else writes there. It ends with the project, as all keys do,
-    /// for that is what an ACL may ask of them.
+    /// for that is what an ACL may ask of them; and it is short, for the server hashes it twice
+    /// for each row.
     pub(super) fn new(project: &[u8]) -> Self {
         // Its seed is inherited by processes that are forked.
         let number = RandomState::new().hash_one(process::id());
-        let name = [SCRATCH_PREFIX, format!("{number:016x}:").as_bytes(), project].concat();
+        let number = format!("{:06x}", number % (1 << 24));
+        let name = [SCRATCH_PREFIX, number.as_bytes(), project].concat();
         let mut encoded = Vec::new();
         append_argument(&mut encoded, &name);
         ScratchKey(encoded)
