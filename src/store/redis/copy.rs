@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::process;
 
 use super::codec::{CommandBuffer, append_argument};
-use super::connection::{Connection, OK_BYTES};
+use super::connection::Connection;
 use super::refusal;
 use super::serialized::{MAX_LISTPACK_BYTES, fits_listpack};
 use super::writer::{CHUNK_ROWS, Writer};
@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// What is sent, as errors name it.
 pub(super) const COMMANDS: &str = "MULTI, HSET, COPY, EXEC";
 /// No serialized entity key begins so.
-const SCRATCH_PREFIX: &[u8] = b"feastrs:";
+const SCRATCH_PREFIX: &[u8] = b"fs:";
 /// The reply to a command in a transaction, and the number that it gives in the end.
 const QUEUED_BYTES: usize = b"+QUEUED\r\n:1\r\n".len();
 
@@ -27,14 +27,14 @@ const QUEUED_BYTES: usize = b"+QUEUED\r\n:1\r\n".len();
 pub(super) struct ScratchKey(Vec<u8>);
 
 impl ScratchKey {
-    /// A key of this batch alone, in whatever process: should transactions be withheld from one
-    /// moment to the next, nobody else writes there. It ends with the project, as all keys do,
+    /// A key that hardly another batch has, in whatever process: should transactions be withheld
+    /// from one moment to the next, nobody else writes there. It ends with the project, as all keys do,
     /// for that is what an ACL may ask of them; and it is short, for the server hashes it twice
     /// for each row.
     pub(super) fn new(project: &[u8]) -> Self {
         // Its seed is inherited by processes that are forked.
         let number = RandomState::new().hash_one(process::id());
-        let number = format!("{:06x}", number % (1 << 24));
+        let number = format!("{:04x}", number % (1 << 16));
         let name = [SCRATCH_PREFIX, number.as_bytes(), project].concat();
         let mut encoded = Vec::new();
         append_argument(&mut encoded, &name);
@@ -109,6 +109,7 @@ impl Writer<'_> {
         call: &Call<'_>,
     ) -> Result<()> {
         let (mut refused, mut there_already) = (Vec::new(), 0);
+        connection.await_replies(2 * rows.len() * QUEUED_BYTES);
         for part in rows.chunks(CHUNK_ROWS) {
             match self.receive_transaction(part, connection, call)? {
                 Some(there) => {
@@ -134,7 +135,6 @@ impl Writer<'_> {
         // DEL, HSET, and EXPIRE if it is there; COPY and the next HSET in turn; DEL.
         let before_copy = 2 + usize::from(self.ttl.is_some());
         let queued = before_copy + 2 * rows.len();
-        connection.await_replies(OK_BYTES + queued * QUEUED_BYTES);
         self.receive_multi(connection, call)?;
         // A command that is refused when it is queued says why EXEC refuses.
         let mut is_withheld = false;
