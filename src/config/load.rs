@@ -346,6 +346,7 @@ mod tests {
         let error = parse(&yaml("9000000000000001")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert!(error.to_string().contains("online_store.key_ttl_seconds must be"), "{error}");
+        assert!(error.to_string().contains("not 9000000000000001"), "{error}");
     }
 
     #[test]

@@ -155,7 +155,7 @@ fn key_ttl_seconds(section: &Section<'_>) -> Result<Option<u64>> {
     const KEY: &str = "key_ttl_seconds";
     match section.number(KEY, 0)? {
         Some(seconds) if seconds > MAX_KEY_TTL_SECONDS => {
-            Err(section.wrong(KEY, &format!("{MAX_KEY_TTL_SECONDS} at most")))
+            Err(section.wrong(KEY, &format!("{MAX_KEY_TTL_SECONDS} at most, not {seconds}")))
         }
         seconds => Ok(seconds.filter(|seconds| *seconds > 0)),
     }

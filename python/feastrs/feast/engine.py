@@ -83,8 +83,13 @@ class MaterializationEngine(LocalComputeEngine):
 
     def _write(self, registry: Any, task: MaterializationTask) -> str | None:
         """Writes the rows of `task`, or says why only Feast can."""
-        native = self._open(task)
         name = task.feature_view.name
+        start, end = micros("start_time", task.start_time), micros("end_time", task.end_time)
+        if end < start:
+            # An incremental run up to a time before the last one's.
+            _LOG.info("%s: %s lies after %s, nothing to materialize", name, *_window(task))
+            return None
+        native = self._open(task)
         ours, obstacles = native.materialization_plan([name])
         if not ours:
             obstacle = native.source_rows_obstacle(name)
@@ -92,11 +97,6 @@ class MaterializationEngine(LocalComputeEngine):
                 _LOG.info("reading the rows of %s by Feast: %s", name, obstacles[name])
                 self._write_source_rows(native, registry, task)
             return obstacle
-        start, end = micros("start_time", task.start_time), micros("end_time", task.end_time)
-        if end < start:
-            # An incremental run up to a time before the last one's.
-            _LOG.info("%s: %s lies after %s, nothing to materialize", name, *_window(task))
-            return None
         with self._turn(), Progress() as progress:
             _, failed = native.materialize(ours, start, end, 0, False, progress)
         for _, error in failed:

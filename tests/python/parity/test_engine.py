@@ -279,22 +279,26 @@ def v_of(table: pa.Table, folder: Path, **options: Any) -> Applied:
     return apply(folder / "applied", [DRIVER, view])
 
 
+@pytest.mark.parametrize("offline", ["file", "testbed.other_offline_store.OtherOfflineStore"])
 def test_an_incremental_run_up_to_a_time_before_the_last_one(
-    demo: Applied, redis7: RedisServer, tmp_path: Path
+    offline: str, demo: Applied, redis7: RedisServer, tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
     """A run that is late or repeated finds nothing to do, and says so."""
-    twins = demo.twins(tmp_path, redis7)
+    twins = demo.twins(tmp_path, redis7, settings={"offline_store": {"type": offline}})
+    twins[1].config["offline_store"] = {"type": "file"}
+    twins[1].write_config()
     materialize_both(twins, EARLY, LATE, ["driver_stats"])
     before = LATE - timedelta(days=1)
     engined(twins[0]).materialize_incremental(before, ["driver_stats"])
     twins[1].stock().materialize_incremental(before, ["driver_stats"])
     assert_equal(*twins)
+    assert "nothing to materialize" in log.text
 
 
 def test_an_error_is_told_and_nothing_recorded(tmp_path: Path, redis7: RedisServer) -> None:
     repo = null_keys(tmp_path).open(tmp_path / "repo", redis7)
     before = ledger(repo)
-    with pytest.raises(feastrs.errors.FeastrsError, match="driver_id"):
+    with pytest.raises(feastrs.errors.FeastrsError, match=r"driver_id.*batch_engine"):
         engined(repo).materialize(EARLY, LATE)
     assert ledger(repo) == before
     assert repo.redis().dbsize() == 0
